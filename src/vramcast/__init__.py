@@ -1,0 +1,1 @@
+"""Forecast of GPU memory for transformer training and generation."""

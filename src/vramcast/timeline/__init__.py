@@ -1,0 +1,5 @@
+"""The order of allocations and frees on one GPU: what a recording, a tape or a CUDA snapshot becomes."""
+
+from vramcast.timeline.events import CATEGORIES, DEFAULT_STREAM, Allocation, Category, Event, EventKind, Timeline
+
+__all__ = ["CATEGORIES", "DEFAULT_STREAM", "Allocation", "Category", "Event", "EventKind", "Timeline"]
