@@ -1,0 +1,19 @@
+"""GPUs, what a CUDA context takes of them, and library workspaces: data files and pure functions, no torch."""
+
+from vramcast.hardware.catalog import all_gpus, custom_gpu, find_gpu
+from vramcast.hardware.context import ContextEstimate, cuda_context_bytes
+from vramcast.hardware.cublas_workspace import CublasWorkspace, cublas_workspace_bytes, parse_workspace_config
+from vramcast.hardware.gpu import GPU, DenseTflops
+
+__all__ = [
+    "GPU",
+    "ContextEstimate",
+    "CublasWorkspace",
+    "DenseTflops",
+    "all_gpus",
+    "cublas_workspace_bytes",
+    "cuda_context_bytes",
+    "custom_gpu",
+    "find_gpu",
+    "parse_workspace_config",
+]

@@ -1,0 +1,90 @@
+"""The GPUs of the data file, found by name, and custom ones."""
+
+import difflib
+import re
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from vramcast.errors import InputError, UnknownGPUError
+from vramcast.hardware.context import architecture_of
+from vramcast.hardware.gpu import GPU, ComputeCapability
+from vramcast.units import MIB, format_gib
+
+CUSTOM = "custom"
+_CUSTOM_HELP = "or write --gpu custom --gpu-memory 24GiB"
+# Far above any single device, low enough to catch bytes written where GiB were meant.
+_MAX_MEMORY_BYTES = 1 << 50
+# The product line, which people leave out and torch.cuda.get_device_name puts in.
+_BRAND = re.compile(r"^(nvidia|amd)?(geforce|tesla|instinct)?")
+
+
+@cache
+def all_gpus() -> tuple[GPU, ...]:
+    """Every row of the data file, in its order."""
+    text = resources.files("vramcast.hardware").joinpath("data", "gpus.toml").read_text(encoding="utf-8")
+    return tuple(_gpu(row) for row in tomllib.loads(text)["gpu"])
+
+
+def find_gpu(name: str) -> GPU:
+    """The row called `name`: canonical name, alias or device name; case, spaces and dashes do not matter.
+
+    Raises:
+        UnknownGPUError: no such row; the message names the closest ones and how to describe a card by hand.
+    """
+    index = _index()
+    key = _key(name)
+    if key in index:
+        return index[key]
+    if key == CUSTOM:
+        raise UnknownGPUError("gpu", name, "a custom GPU needs its memory: add --gpu-memory 24GiB")
+    close = difflib.get_close_matches(key, index, n=6, cutoff=0.6)
+    names = list(dict.fromkeys(index[match].name for match in close))[:3]
+    hint = f"closest: {', '.join(names)}" if names else "`vramcast gpus` lists the known ones"
+    raise UnknownGPUError("gpu", name, f"not in the hardware file; {hint}; {_CUSTOM_HELP}")
+
+
+def custom_gpu(memory_bytes: int, compute_capability: ComputeCapability = (8, 0)) -> GPU:
+    """A card that is not in the data file, known by its memory.
+
+    Args:
+        memory_bytes: The total that nvidia-smi prints for it.
+        compute_capability: Decides kernels and workspaces. The default is an A100's, the oldest with bf16 and flash
+            attention.
+
+    Raises:
+        InputError: memory out of range, or a compute capability that no known card has.
+    """
+    if not 0 < memory_bytes <= _MAX_MEMORY_BYTES:
+        raise InputError(
+            "gpu_memory",
+            memory_bytes,
+            f"must be between 1 byte and {_MAX_MEMORY_BYTES} bytes (1 PiB); write a size such as 24GiB",
+        )
+    major, minor = compute_capability
+    return GPU(
+        name=CUSTOM,
+        vendor="nvidia",
+        architecture=architecture_of(compute_capability),
+        compute_capability=compute_capability,
+        memory_total_bytes=memory_bytes,
+        source="given by the user",
+        verified="user",
+        notes=f"custom GPU of {format_gib(memory_bytes)}, taken as compute capability {major}.{minor}; speed unknown",
+    )
+
+
+def _gpu(row: dict[str, Any]) -> GPU:
+    memory = row.pop("memory_total_mib") * MIB
+    bandwidth = row.pop("memory_bandwidth_gb_per_second") * 10**9
+    return GPU(**row, memory_total_bytes=memory, memory_bandwidth_bytes_per_second=bandwidth)
+
+
+@cache
+def _index() -> dict[str, GPU]:
+    return {_key(spelling): gpu for gpu in all_gpus() for spelling in (gpu.name, *gpu.aliases)}
+
+
+def _key(name: str) -> str:
+    return _BRAND.sub("", re.sub(r"[^a-z0-9]", "", name.lower()))

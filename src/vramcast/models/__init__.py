@@ -1,0 +1,7 @@
+"""Architectures: presets of the package, local config.json files and Hub ids, read into checked dimensions."""
+
+from vramcast.models.config import Dimensions, ModelConfig
+from vramcast.models.presets import preset_names
+from vramcast.models.resolve import load_model, model_from_fields
+
+__all__ = ["Dimensions", "ModelConfig", "load_model", "model_from_fields", "preset_names"]

@@ -1,0 +1,1 @@
+"""[torch] A job run on the virtual GPU, and the timeline it leaves."""

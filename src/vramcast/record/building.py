@@ -1,0 +1,98 @@
+"""Real models from a configuration, on the virtual GPU: no weight is downloaded, drawn or held."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vramcast.errors import ModelConfigError
+
+if TYPE_CHECKING:
+    from vramcast.models import ModelConfig
+
+REFERENCE_MODEL_TYPE = "vramcast_gpt"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, AssertionError)
+_DROPOUT_FIELDS = "attn_pdrop embd_pdrop resid_pdrop attention_dropout hidden_dropout dropout activation_dropout embedding_dropout".split()
+
+
+def weight_dtype(precision: str) -> torch.dtype:
+    """Dtype the weights are kept in: fp32 under autocast."""
+    return DTYPES.get(precision, torch.float32)
+
+
+def autocast_region(precision: str) -> Any:
+    """A fresh autocast region for `amp-*` precisions, nothing otherwise."""
+    if not precision.startswith("amp-"):
+        return nullcontext()
+    return torch.autocast("cuda", DTYPES[precision.removeprefix("amp-")])
+
+
+@contextmanager
+def attention_backend(attention: str) -> Iterator[None]:
+    """Only the named SDPA backend for `flash`, `efficient` and `math`; PyTorch's own choice otherwise."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backends = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}
+    with sdpa_kernel([backends[attention]]) if attention in backends else nullcontext():
+        yield
+
+
+def model_builder(config: ModelConfig, *, attention: str, dtype: torch.dtype, dropout: float | None = None) -> Callable[[], Any]:
+    """What builds the model class that really runs this configuration; call it on the virtual GPU.
+
+    The configuration is checked and the model's code imported here, before anything is patched.
+
+    Raises:
+        ModelConfigError: transformers refuses the configuration.
+    """
+    fields = dict(config.fields)
+    if dropout is not None:
+        fields |= _dropout_fields(config.model_type, fields, dropout)
+    if config.model_type == REFERENCE_MODEL_TYPE:
+        from vramcast.gpt import ReferenceGPT
+
+        return lambda: ReferenceGPT.from_fields(fields, attention=attention).to(dtype)
+    quiet_transformers()
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        built = AutoConfig.for_model(config.model_type, **{key: value for key, value in fields.items() if key != "model_type"})
+        model_class = AutoModelForCausalLM._model_mapping[type(built)]
+    except _REFUSALS as error:
+        raise ModelConfigError("model", config.name, f"transformers refuses this configuration: {error}") from error
+
+    def build() -> Any:
+        try:
+            return model_class._from_config(built, attn_implementation="eager" if attention == "eager" else "sdpa", dtype=dtype)
+        except _REFUSALS as error:
+            raise ModelConfigError("model", config.name, f"transformers cannot build this model: {error}") from error
+
+    return build
+
+
+def _dropout_fields(model_type: str, fields: dict[str, Any], dropout: float) -> dict[str, Any]:
+    """Every dropout field this kind of configuration knows, set to `dropout`."""
+    known = set(fields)
+    if model_type != REFERENCE_MODEL_TYPE:
+        from transformers import AutoConfig
+
+        known |= set(AutoConfig.for_model(model_type).to_dict())
+    return {name: dropout for name in _DROPOUT_FIELDS if name in known}
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Activation checkpointing of every block; transformers renamed its method in 5.23."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+
+
+def quiet_transformers() -> None:
+    """Silence advice that transformers prints about weights and devices a forecast has nothing to do with."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    logging.getLogger("transformers").setLevel(logging.ERROR)

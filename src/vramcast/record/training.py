@@ -1,0 +1,75 @@
+"""Records a training job: the plain loop a user would write, run for real on the virtual GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vramcast.record.building import attention_backend, autocast_region, enable_checkpointing, model_builder, weight_dtype
+from vramcast.record.optimizers import build_optimizer
+from vramcast.record.recording import Recording
+from vramcast.record.versions import library_versions
+from vramcast.virtual_gpu import VirtualGPU
+
+if TYPE_CHECKING:
+    from vramcast.hardware import GPU
+    from vramcast.job import TrainingJob
+    from vramcast.models import ModelConfig
+
+RECORDED_STEPS = 3
+"""The first step has no optimizer states yet, the second meets the blocks the first left behind, the third shows that it repeats."""
+
+
+def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, sequence_length: int, steps: int = RECORDED_STEPS) -> Recording:
+    """Run `steps` optimizer steps of the job on a virtual GPU.
+
+    The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`, `after_optimizer` and `after_step`.
+    """
+    build = model_builder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
+    with VirtualGPU(gpu) as machine:
+        model = build().to("cuda").train()
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        if job.checkpointing == "full":
+            enable_checkpointing(model)
+        optimizer = build_optimizer(job.optimizer, list(model.parameters()))
+        scaler = torch.amp.GradScaler("cuda") if job.precision == "amp-fp16" else None
+        machine.mark("after_load")
+        flops_before_last = 0
+        with attention_backend(job.attention):
+            for _ in range(steps):
+                flops_before_last = machine.flops
+                _step(job, machine, model, optimizer, scaler, sequence_length)
+        recording = Recording(
+            timeline=machine.timeline,
+            parameters=parameters,
+            flops_per_step=machine.flops - flops_before_last,
+            kernels=dict(machine.kernels),
+            versions=library_versions(),
+        )
+    recording.assumptions = machine.assumptions.sentences()
+    return recording
+
+
+def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, scaler: Any, sequence_length: int) -> None:
+    for _ in range(job.gradient_accumulation_steps):
+        batch = machine.host_tensor((job.batch_size, sequence_length), torch.long).to("cuda")
+        with autocast_region(job.precision):
+            loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+        if job.gradient_accumulation_steps > 1:
+            loss = loss / job.gradient_accumulation_steps
+        machine.mark("after_forward")
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        machine.mark("after_backward")
+    if job.max_grad_norm is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), job.max_grad_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    machine.mark("after_optimizer")
+    optimizer.zero_grad(set_to_none=True)
+    machine.mark("after_step")

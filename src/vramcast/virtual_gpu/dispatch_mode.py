@@ -1,0 +1,222 @@
+"""Sees every aten operator, forward and backward: tags its results, records their memory, carries known values.
+
+The mode sits below autograd, so it also sees what the backward engine runs. Results of an operator live on the device of its
+inputs; an operator that mixes CUDA and host tensors raises PyTorch's own error, as on a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vramcast.virtual_gpu import dynamic_shapes
+from vramcast.virtual_gpu.storages import HOST, DisableTorchFunction, raw_is_meta
+from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, known_value, remember_value
+
+if TYPE_CHECKING:
+    from vramcast.virtual_gpu.machine import VirtualGPU
+
+aten = torch.ops.aten
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_NO_TORCH_DISPATCH = torch._C._disabled_torch_dispatch_impl
+
+RANDOM_OR_UNINITIALISED = frozenset(
+    "bernoulli bernoulli_ normal normal_ uniform_ log_normal_ cauchy_ geometric_ exponential_ random_ rand rand_like randn "
+    "randn_like randint randint_like randperm multinomial native_dropout empty empty_like empty_strided new_empty "
+    "new_empty_strided".split()
+)
+"""Operators whose result must not be taken as known: another run gives other values."""
+
+_VALUE_FROM_SHAPE = frozenset("zeros_like ones_like full_like new_zeros new_ones new_full".split())
+_DEVICE_CHECKED = frozenset(
+    "add sub mul div mm addmm bmm baddbmm embedding cat where native_layer_norm convolution nll_loss_forward "
+    "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention".split()
+)
+_LOSS_SCALE = frozenset(("_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_"))
+_MISSING = object()
+
+
+def flatten_tensors(values: Any, found: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Append the tensors in nested lists and tuples to `found`, in order; cheaper than a pytree for operator arguments."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            flatten_tensors(value, found)
+    return found
+
+
+def map_tensors(value: Any, function: Any) -> Any:
+    """Copy of nested lists and tuples with `function` applied to each tensor."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_tensors(item, function) for item in value)
+    return value
+
+
+class RecordingDispatchMode(TorchDispatchMode):
+    """Runs every operator on `meta` and tells the machine what it allocated."""
+
+    def __init__(self, machine: VirtualGPU) -> None:
+        super().__init__()
+        self.machine = machine
+        self._names: dict[Any, str] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Dynamo would wrap the handler below on every call; this code is never compiled.
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for kind in types:
+            if kind is FakeTensor:
+                return func(*args, **kwargs)
+            if kind not in _PLAIN and getattr(kind, "__torch_dispatch__", _NO_TORCH_DISPATCH) is not _NO_TORCH_DISPATCH:
+                # A subclass such as DTensor must unwrap itself first; its inner operators come back here.
+                return NotImplemented
+        if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
+            return func(*args, **kwargs)
+        if torch.is_inference_mode_enabled() and _is_composite(func):
+            # Inference mode skips the keys at which composite operators decompose.
+            with self, DisableTorchFunction():
+                return func.decompose(*args, **kwargs)
+        with DisableTorchFunction():
+            return self._run(func, args, kwargs)
+
+    def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        tensors = flatten_tensors(args, [])
+        if kwargs:
+            flatten_tensors(kwargs.values(), tensors)
+        virtual = [tensor for tensor in tensors if raw_is_meta(tensor)]
+        if not virtual and getattr(kwargs.get("device"), "type", "") != "meta":
+            return func(*args, **kwargs)
+        name = self._names.get(func)
+        if name is None:
+            name = self._names[func] = func._schema.name.rpartition("::")[2]
+        machine = self.machine
+        if name == "_local_scalar_dense":
+            return machine.read_scalar(args[0])
+        records = [machine.storages.of_storage(tensor.untyped_storage()) for tensor in virtual]
+        device = self._result_device(records)
+        if device is None:
+            return func(*args, **kwargs)
+        if len(virtual) != len(tensors) or (device >= 0 and name in _DEVICE_CHECKED):
+            if name == "copy_" and not raw_is_meta(args[0]):
+                machine.assumptions.add_with_line("a virtual value was copied into a real CPU tensor, which keeps its old content,")
+                return args[0]
+            _check_devices(name, device, tensors, virtual, records)
+            args = map_tensors(args, machine.virtual_on_host) if name not in ("copy_", "_to_copy") else args
+        if kwargs.get("generator") is not None:
+            kwargs = {**kwargs, "generator": None}
+        if name in _LOSS_SCALE:
+            # The scaler's own kernels: in place, and no overflow is assumed, so the scale stays.
+            return args[0] if name == "_amp_update_scale_" else None
+        machine.begin_operator(func, name, device, args, kwargs)
+        value = self._known_result(func, name, args, kwargs, tensors)
+        out = self._execute(func, name, args, kwargs, value)
+        self._finish(func, name, device, args, out, value)
+        machine.end_operator(func, name, device, args, kwargs, out)
+        return out
+
+    def _result_device(self, records: list[Any]) -> int | None:
+        """Tag of the results: forced by a move, else the highest tag of the inputs, else the device named in the call."""
+        machine = self.machine
+        if machine.forced_device is not _MISSING and machine.forced_device is not None:
+            return machine.forced_device
+        known = [record.device for record in records if record is not None]
+        if known:
+            return max(known)
+        return machine.factory_device
+
+    def _known_result(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> Any:
+        """Result of the operator on the real copies, or None where some input is unknown or large."""
+        if name in RANDOM_OR_UNINITIALISED or name.startswith("_foreach"):
+            return None
+        if any(tensor.numel() > MAX_KNOWN_ELEMENTS for tensor in tensors):
+            return None
+        if not tensors and _requested_elements(args) > MAX_KNOWN_ELEMENTS:
+            return None
+        from_shape = name in _VALUE_FROM_SHAPE
+        copies: list[torch.Tensor] = []
+
+        def copy_of(tensor: torch.Tensor) -> torch.Tensor:
+            value: torch.Tensor | None = tensor
+            if raw_is_meta(tensor):
+                value = known_value(tensor, self.machine.storages.of_storage(tensor.untyped_storage()))
+                if value is None and from_shape:
+                    value = torch.empty(tensor.shape, dtype=tensor.dtype)
+            if value is None:
+                raise LookupError
+            copies.append(value)
+            return value
+
+        try:
+            real_args = map_tensors(args, copy_of)
+            real_kwargs = {key: map_tensors(value, copy_of) for key, value in kwargs.items()}
+        except LookupError:
+            return None
+        if real_kwargs.get("device") is not None:
+            real_kwargs["device"] = torch.device("cpu")
+        try:
+            return func(*real_args, **real_kwargs)
+        except (RuntimeError, NotImplementedError):
+            # Not an error of the user's code: the CPU lacks this kernel (fp8, some half types). The value is simply not known.
+            return None
+
+    def _execute(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], value: Any) -> Any:
+        if dynamic_shapes.is_dynamic(name, args):
+            return dynamic_shapes.result(func, name, args, kwargs, value, self.machine.assumptions)
+        return func(*args, **kwargs)
+
+    def _finish(self, func: Any, name: str, device: int, args: Any, out: Any, value: Any) -> None:
+        machine = self.machine
+        if value is None and func._schema.is_mutable and name not in machine.VALUE_PRESERVING:
+            for argument, declared in zip(args, func._schema.arguments, strict=False):
+                if declared.alias_info is not None and declared.alias_info.is_write:
+                    for tensor in flatten_tensors([argument], []):
+                        record = machine.storages.of_storage(tensor.untyped_storage()) if raw_is_meta(tensor) else None
+                        if record is not None:
+                            record.generation += 1
+        outputs = flatten_tensors(out if isinstance(out, (list, tuple)) else (out,), [])
+        for tensor in outputs:
+            if raw_is_meta(tensor):
+                machine.on_result(tensor, device, name)
+        if value is not None:
+            values = flatten_tensors(value if isinstance(value, (list, tuple)) else (value,), [])
+            for tensor, known in zip(outputs, values, strict=False):
+                if raw_is_meta(tensor) and known.shape == tensor.shape and known.numel() <= MAX_KNOWN_ELEMENTS:
+                    remember_value(tensor, machine.storages.of_storage(tensor.untyped_storage()), known)
+
+
+def _is_composite(func: Any) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+
+
+def _requested_elements(args: Any) -> int:
+    """Elements a factory call asks for: the product of its first list of sizes, or its largest number (arange)."""
+    for argument in args:
+        if isinstance(argument, (list, tuple)) and argument and all(isinstance(size, int) for size in argument):
+            elements = 1
+            for size in argument:
+                elements *= size
+            return elements
+    numbers = [abs(argument) for argument in args if isinstance(argument, (int, float)) and not isinstance(argument, bool)]
+    return int(max(numbers, default=1))
+
+
+def _check_devices(name: str, device: int, tensors: list[Any], virtual: list[Any], records: list[Any]) -> None:
+    """Raise PyTorch's own error where CUDA and CPU tensors meet; zero-dimensional CPU tensors are allowed, as on a GPU."""
+    if device < 0 or name not in _DEVICE_CHECKED:
+        return
+    real = any(not raw_is_meta(tensor) and tensor.dim() > 0 for tensor in tensors)
+    on_host = any(record is not None and record.device == HOST and tensor.dim() > 0 for tensor, record in zip(virtual, records, strict=True))
+    if real or on_host:
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, cuda:{device} and cpu! "
+            f"(when checking arguments for aten::{name})"
+        )
