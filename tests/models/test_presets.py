@@ -132,10 +132,7 @@ def test_dimensions_are_those_transformers_reads(name: str) -> None:
     assert ours.vocab_size == config.vocab_size
     assert ours.context_length == config.max_position_embeddings
     assert ours.tie_word_embeddings == config.tie_word_embeddings
-    assert (
-        ours.head_dim * ours.num_attention_heads
-        == getattr(config, "head_dim", ours.head_dim) * config.num_attention_heads
-    )
+    assert ours.head_dim == (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
     if model.model_type not in ("falcon", "gpt_bigcode"):
         assert ours.num_key_value_heads == getattr(config, "num_key_value_heads", config.num_attention_heads)
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None

@@ -1,7 +1,8 @@
 """Blocks of GPU memory and the pools they are cached in.
 
-A segment (one `cudaMalloc`, or one expandable range) is a doubly linked list of blocks that tile it. A pool holds the free blocks of
-one stream and one size class. When blocks merge, the one at the lower address survives, so the first block of a segment keeps its identity.
+A segment (one `cudaMalloc`, or one expandable range) is a doubly linked list of blocks that tile it. A pool holds the
+free blocks of one stream and one size class. When blocks merge, the one at the lower address survives, so the first
+block of a segment keeps its identity.
 
 Source: c10/cuda/CUDACachingAllocator.cpp, structs Block and BlockPool.
 """
@@ -26,7 +27,8 @@ UNMAPPED: Final = 3
 
 
 class Block:
-    """A range of GPU memory: handed out (`LIVE`), cached (`FREE`), freed but still in use on another stream, or without pages."""
+    """A range of GPU memory: handed out (`LIVE`), cached (`FREE`), freed but still in use on another stream, or
+    without pages."""
 
     __slots__ = ("address", "born", "next", "pool", "prev", "requested", "size", "state")
 
@@ -38,7 +40,8 @@ class Block:
     """Bytes the caller asked for."""
     state: int
     born: int
-    """Number of searches in the large pools when the block was last cached; kept only where garbage collection is on."""
+    """Number of searches in the large pools when the block was last cached; kept only where garbage collection is
+    on."""
 
     def __init__(
         self, address: int, size: int, pool: "BlockPool", prev: "Block | None", next_block: "Block | None"
@@ -56,7 +59,8 @@ class Block:
 
 
 class BlockPool:
-    """Free blocks of one stream and one size class, ordered by (size, address): the first that is large enough is the best fit."""
+    """Free blocks of one stream and one size class, ordered by (size, address): the first that is large enough is the
+    best fit."""
 
     __slots__ = ("free", "is_small", "min_remainder", "page", "split_limit", "statistics", "stream", "unmapped")
 
@@ -108,7 +112,8 @@ def round_request(nbytes: int, divisions: tuple[int, ...]) -> int:
 
 
 def segment_size(size: int, large_segment_size: int) -> int:
-    """Bytes asked of the driver for a block of `size` (already rounded): `get_allocation_size` in CUDACachingAllocator.cpp."""
+    """Bytes asked of the driver for a block of `size` (already rounded): `get_allocation_size` in
+    CUDACachingAllocator.cpp."""
     if size <= SMALL_MAX:
         return SMALL_SEGMENT
     if size < MIN_LARGE:

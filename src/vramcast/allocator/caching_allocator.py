@@ -1,7 +1,7 @@
 """PyTorch's CUDA caching allocator, simulated: the same blocks, splits, merges and flushes, without a GPU.
 
-Source: DeviceCachingAllocator in c10/cuda/CUDACachingAllocator.cpp. Not simulated: private pools of CUDA graphs and `torch.cuda.MemPool`,
-memory shared between processes, and free-memory callbacks that an extension may register.
+Source: DeviceCachingAllocator in c10/cuda/CUDACachingAllocator.cpp. Not simulated: private pools of CUDA graphs and
+`torch.cuda.MemPool`, memory shared between processes, and free-memory callbacks that an extension may register.
 """
 
 from bisect import bisect_left, insort
@@ -39,10 +39,12 @@ class CachingAllocator:
 
     Args:
         config: settings of the allocator; PyTorch's defaults where not given.
-        capacity_bytes: what the driver can give this process; None = no limit, which shows the natural peak of reserved memory.
+        capacity_bytes: what the driver can give this process; None = no limit, which shows the natural peak of
+            reserved memory.
         total_bytes: the GPU's whole memory, of which a memory fraction is a share; None = `capacity_bytes`.
-        deferred_free: when the free of a block in use on another stream completes, see `DeferredFrees`. `"immediate"`: by the next
-            malloc; `"ahead"`: once the CPU has waited for it. Real runs lie between the two.
+        deferred_free: when the free of a block in use on another stream completes, see `DeferredFrees`.
+            `"immediate"`: by the next malloc; `"ahead"`: once the CPU has waited for it. Real runs lie between the
+            two.
         observer: called with every segment taken or given back, see `Observer`.
 
     Raises:
@@ -86,7 +88,8 @@ class CachingAllocator:
             AllocatorOutOfMemory: no memory, even after the cache was flushed.
         """
         if nbytes <= 0:
-            return _no_block(nbytes)
+            _check_not_negative(nbytes)
+            return None
         pending = self._pending
         if pending:
             self.process_events()
@@ -123,7 +126,8 @@ class CachingAllocator:
     def free(self, block: Block | None) -> None:
         """Take a block back; None, the block of 0 bytes, is ignored.
 
-        Allocated memory drops at once. A block in use on another stream stays active, and is reusable only once that use is over.
+        Allocated memory drops at once. A block in use on another stream stays active, and is reusable only once that
+        use is over.
 
         Raises:
             InputError: the block was freed before.
@@ -142,9 +146,9 @@ class CachingAllocator:
         if self._uses and block in self._uses:
             block.state = PENDING_FREE
             self._deferred.defer(block)
-            for counts in (self._all, counts):
-                counts.pending_blocks += 1
-                counts.pending_bytes += size
+            for totals in (self._all, counts):
+                totals.pending_blocks += 1
+                totals.pending_bytes += size
         else:
             self._cache(block)
 
@@ -161,14 +165,16 @@ class CachingAllocator:
         self._deferred.record_event(event_id)
 
     def stream_wait_event(self, event_id: int, stream: int = 0) -> None:
-        """`stream.wait_event(event)`: orders two streams on the GPU; the CPU learns nothing, so no pending free completes."""
+        """`stream.wait_event(event)`: orders two streams on the GPU; the CPU learns nothing, so no pending free
+        completes."""
 
     def host_wait_event(self, event_id: int) -> None:
         """`event.synchronize()`: the CPU waits until the GPU has passed the event."""
         self._deferred.host_wait_event(event_id)
 
     def host_wait_stream(self, stream: int) -> None:
-        """`stream.synchronize()`, `.item()`: work issued up to now is done, since the GPU finishes in the order of issue."""
+        """`stream.synchronize()`, `.item()`: work issued up to now is done, since the GPU finishes in the order of
+        issue."""
         self._deferred.host_wait_all()
 
     def synchronize(self) -> None:
@@ -212,7 +218,8 @@ class CachingAllocator:
         return pool
 
     def _find(self, pool: BlockPool, size: int, index: int) -> Block | None:
-        """The best cached block, from position `index` of the pool's free list on; None sends the request to the driver."""
+        """The best cached block, from position `index` of the pool's free list on; None sends the request to the
+        driver."""
         free = pool.free
         if self._collects_garbage and not pool.is_small:
             self._large_searches += 1
@@ -325,7 +332,7 @@ class CachingAllocator:
             counts.change_inactive_split(-merged, -merged_bytes)
 
 
-def _no_block(nbytes: int) -> None:
+def _check_not_negative(nbytes: int) -> None:
     if nbytes < 0:
         raise InputError("nbytes", nbytes, "a request cannot be smaller than 0 bytes")
 

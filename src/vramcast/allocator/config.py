@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from vramcast.allocator.environment import NUM_ROUNDUP_INTERVALS, parse_settings
+from vramcast.allocator.environment import NUM_ROUNDUP_INTERVALS, SETTING_FIELDS, parse_settings
 from vramcast.errors import InputError
 from vramcast.units import MIB
 
@@ -33,11 +33,14 @@ class AllocatorConfig:
     max_split_size: int = UNLIMITED
     """Blocks of this size or more are never split; at least `large_segment_size`."""
     max_non_split_rounding: int | None = None
-    """Slack allowed when a block of `max_split_size` or more is reused whole; None = `large_segment_size`, as in PyTorch."""
+    """Slack allowed when a block of `max_split_size` or more is reused whole; None = `large_segment_size`, as in
+    PyTorch."""
     roundup_power2_divisions: tuple[int, ...] = _NO_ROUNDUP
-    """Steps between two powers of two that requests round up to, one value for each of [1 MiB, 2 MiB) ... 32 GiB and above; 0 or 1 = off."""
+    """Steps between two powers of two that requests round up to, one value for each of [1 MiB, 2 MiB) ... 32 GiB and
+    above; 0 or 1 = off."""
     garbage_collection_threshold: float = 0.0
-    """Share of the allowed memory above which old cached blocks are given back; 0 = off, and off without a memory fraction."""
+    """Share of the allowed memory above which old cached blocks are given back; 0 = off, and off without a memory
+    fraction."""
     per_process_memory_fraction: float = 1.0
     """Reserved bytes may not exceed this share of the GPU's total memory; 1 = no limit but the GPU itself."""
     large_segment_size: int = LARGE_SEGMENT
@@ -47,13 +50,16 @@ class AllocatorConfig:
 
     def __post_init__(self) -> None:
         if self.large_segment_size <= _MIN_LARGE_ALLOC or self.large_segment_size % MIB:
-            raise InputError("large_segment_size", self.large_segment_size, "must be a whole number of MiB above 10 MiB")
+            raise InputError(
+                "large_segment_size", self.large_segment_size, "must be a whole number of MiB above 10 MiB"
+            )
         for field in ("max_split_size", "max_non_split_rounding"):
             value = getattr(self, field)
-            if value is not None and value < self.large_segment_size:
-                raise InputError(
-                    field, value, f"must be at least large_segment_size ({self.large_segment_size // MIB} MiB)"
-                )
+            if value is None or value == UNLIMITED:
+                continue
+            if value < self.large_segment_size or value % MIB:
+                least = f"large_segment_size ({self.large_segment_size // MIB} MiB)"
+                raise InputError(field, value, f"must be a whole number of MiB, at least {least}")
         if not 0.0 <= self.garbage_collection_threshold < 1.0:
             raise InputError(
                 "garbage_collection_threshold", self.garbage_collection_threshold, "must lie between 0 and 1"
@@ -84,14 +90,29 @@ class AllocatorConfig:
 
     @classmethod
     def from_environment_string(cls, text: str) -> Self:
-        """Settings from the value of `PYTORCH_CUDA_ALLOC_CONF`, such as `expandable_segments:True,max_split_size_mb:128`.
+        """Settings from the value of `PYTORCH_CUDA_ALLOC_CONF`, such as
+        `expandable_segments:True,max_split_size_mb:128`.
 
         Keys that change no GPU memory (pinned host memory, locks) are accepted and ignored.
 
         Raises:
-            InputError: an unknown key, a malformed or refused value, or `backend:cudaMallocAsync`, which is not simulated.
+            InputError: an unknown key, a malformed or refused value, or `backend:cudaMallocAsync`, which is not
+                simulated.
         """
         return cls(**parse_settings(text))
+
+    def to_environment_string(self) -> str:
+        """The settings that differ from the defaults, in the syntax of `PYTORCH_CUDA_ALLOC_CONF`."""
+        default = AllocatorConfig()
+        parts = []
+        for key, field in SETTING_FIELDS.items():
+            value = getattr(self, field)
+            if value == getattr(default, field):
+                continue
+            if field == "roundup_power2_divisions":
+                value = "[" + ",".join(f"{1 << i}:{division}" for i, division in enumerate(value)) + "]"
+            parts.append(f"{key}:{value // MIB if key.endswith('_mb') else value}")
+        return ",".join(parts)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -104,7 +125,9 @@ class AllocatorConfig:
         """
         environ = os.environ if environ is None else environ
         if environ.get("PYTORCH_NO_CUDA_MEMORY_CACHING") == "1":
-            raise InputError("PYTORCH_NO_CUDA_MEMORY_CACHING", "1", "the caching allocator is off; unset it to simulate it")
+            raise InputError(
+                "PYTORCH_NO_CUDA_MEMORY_CACHING", "1", "the caching allocator is off; unset it to simulate it"
+            )
         cuda, generic = environ.get("PYTORCH_CUDA_ALLOC_CONF"), environ.get("PYTORCH_ALLOC_CONF")
         if cuda is not None and generic is not None and cuda != generic:
             warnings.warn(

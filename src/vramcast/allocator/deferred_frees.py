@@ -1,8 +1,8 @@
 """Frees that wait for another stream: which blocks, and when the GPU is through with them.
 
-A block that `record_stream` marked as used elsewhere is not reusable when it is freed: an event is recorded on every such stream, and the
-block stays active until those events are done. Whether they are done depends on how far the CPU runs ahead of the GPU, which no
-list of allocations can tell; two policies mark the ends of the range.
+A block that `record_stream` marked as used elsewhere is not reusable when it is freed: an event is recorded on every
+such stream, and the block stays active until those events are done. Whether they are done depends on how far the CPU
+runs ahead of the GPU, which no list of allocations can tell; two policies mark the ends of the range.
 
 Source: recordStream, insert_events and process_events in c10/cuda/CUDACachingAllocator.cpp.
 """
@@ -21,8 +21,9 @@ _EVERYTHING: Final = 1 << 62
 class DeferredFrees:
     """Pending frees in the order they were issued, and the point up to which the GPU is known to have worked.
 
-    `immediate`: the GPU is always done when asked. `ahead`: the GPU has done only what the CPU has waited for, and finishes work in the
-    order it was issued, whatever the stream: one sequence number per recorded event, waiting for one covers all before it.
+    `immediate`: the GPU is always done when asked. `ahead`: the GPU has done only what the CPU has waited for, and
+    finishes work in the order it was issued, whatever the stream: one sequence number per recorded event, waiting for
+    one covers all before it.
     """
 
     __slots__ = ("_completed", "_event_numbers", "_issued", "pending", "uses")

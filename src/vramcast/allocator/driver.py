@@ -1,4 +1,5 @@
-"""The GPU as the allocator sees it: how much memory the driver still has, which addresses are used, and what was taken and given back."""
+"""The GPU as the allocator sees it: how much memory the driver still has, which addresses are used, and what was
+taken and given back."""
 
 from collections.abc import Callable
 
@@ -13,8 +14,8 @@ _UNBOUNDED_RESERVATION = 1 << 44
 """Address space of one expandable segment where the GPU's size is not given; no request reaches it."""
 
 Observer = Callable[[str, int, int, int], None]
-"""Called as (action, address, nbytes, stream) with PyTorch's names of trace entries: segment_alloc, segment_free, segment_map,
-segment_unmap, oom (address = free bytes of the GPU) and, for frees that had to wait, free_completed."""
+"""Called as (action, address, nbytes, stream) with PyTorch's names of trace entries: segment_alloc, segment_free,
+segment_map, segment_unmap, oom (address = free bytes of the GPU) and, for frees that had to wait, free_completed."""
 
 
 class Driver:

@@ -1,6 +1,7 @@
 """The text syntax of `PYTORCH_CUDA_ALLOC_CONF`: `key:value,key:[a:b,>:c]`.
 
-Source: c10/core/AllocatorConfig.cpp; spaces are ignored, booleans are exactly `True` or `False`, a later key wins over an earlier one.
+Source: c10/core/AllocatorConfig.cpp; spaces are ignored, booleans are exactly `True` or `False`, a later key wins
+over an earlier one.
 """
 
 import re
@@ -55,7 +56,9 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     while position < len(text):
         match = _PAIR.match(text, position)
         if match is None:
-            raise InputError(_WHERE, text[position:], "expected key:value pairs separated by commas, such as max_split_size_mb:128")
+            raise InputError(
+                _WHERE, text[position:], "expected key:value pairs separated by commas, such as max_split_size_mb:128"
+            )
         pairs.append((match[1], match[2]))
         position = match.end()
     return pairs
@@ -63,7 +66,9 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 def _check_backend(value: str) -> None:
     if value == "cudaMallocAsync":
-        raise InputError("backend", value, "this allocator belongs to the CUDA driver and is not simulated; use backend:native")
+        raise InputError(
+            "backend", value, "this allocator belongs to the CUDA driver and is not simulated; use backend:native"
+        )
     if value != "native":
         raise InputError("backend", value, "must be native")
 
@@ -143,3 +148,6 @@ _READERS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "large_segment_size_mb": ("large_segment_size", _mebibytes),
     "throw_on_cudamalloc_oom": ("throw_on_cudamalloc_oom", _boolean),
 }
+
+SETTING_FIELDS = {key: field for key, (field, _) in _READERS.items()}
+"""Field of `AllocatorConfig` for each key that it has one for."""

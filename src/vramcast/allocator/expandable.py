@@ -1,6 +1,7 @@
 """Expandable segments: one reserved address range per stream and pool, with pages mapped and unmapped as needed.
 
-Source: find_expandable_block, map_block, try_allocate_expandable_block and unmap_block in c10/cuda/CUDACachingAllocator.cpp.
+Source: find_expandable_block, map_block, try_allocate_expandable_block and unmap_block in
+c10/cuda/CUDACachingAllocator.cpp.
 """
 
 from bisect import bisect_left, insort
@@ -59,7 +60,8 @@ class ExpandableSegments(SegmentSource):
         return block
 
     def _map(self, block: Block, wanted: int) -> Block | None:
-        """Map the first pages of an unmapped block; returns the cached block they became part of, None without memory."""
+        """Map the first pages of an unmapped block; returns the cached block they became part of, None without
+        memory."""
         pool = block.pool
         nbytes = -(-wanted // pool.page) * pool.page
         if not self._driver.has(nbytes):

@@ -1,6 +1,7 @@
 """Native segments: one `cudaMalloc` each, given back only whole.
 
-Source: alloc_block, release_available_cached_blocks, garbage_collect_cached_blocks and release_block in c10/cuda/CUDACachingAllocator.cpp.
+Source: alloc_block, release_available_cached_blocks, garbage_collect_cached_blocks and release_block in
+c10/cuda/CUDACachingAllocator.cpp.
 """
 
 from bisect import bisect_left
@@ -42,7 +43,8 @@ class NativeSegments(SegmentSource):
                     self._release(block)
 
     def release_available(self, pool: BlockPool, size: int) -> bool:
-        """One free block of at least max(size, max_split_size), or else the largest oversize ones until they add up to it."""
+        """One free block of at least max(size, max_split_size), or else the largest oversize ones until they add up
+        to it."""
         target = max(size, self._config.max_split_size)
         index = bisect_left(pool.free, (target,))
         if index < len(pool.free):
@@ -56,7 +58,8 @@ class NativeSegments(SegmentSource):
         return released >= target
 
     def collect_garbage(self, pools: Iterable[BlockPool], searches: int) -> None:
-        """Rounds of giving back whole segments that are at least as old as the average, while any is found and more is needed."""
+        """Rounds of giving back whole segments that are at least as old as the average, while any is found and more
+        is needed."""
         assert self._driver.allowed is not None
         threshold = int(self._config.garbage_collection_threshold * self._driver.allowed)
         excess = self._driver.statistics.all.reserved_bytes - threshold

@@ -25,8 +25,8 @@ class AllocatorOutOfMemory(VramcastError):
         self.allowed_bytes = allowed_bytes
         limits = [] if capacity_bytes is None else [f"{format_bytes(capacity_bytes)} for the allocator"]
         limits += [] if allowed_bytes is None else [f"{format_bytes(allowed_bytes)} allowed by the memory fraction"]
+        held = f"{format_bytes(allocated_bytes)} allocated, {format_bytes(reserved_bytes)} reserved"
         super().__init__(
             f"GPU out of memory: tried to allocate {format_bytes(requested_bytes)} ({requested_bytes} bytes), limit "
-            f"{' and '.join(limits)}; {format_bytes(allocated_bytes)} allocated, {format_bytes(reserved_bytes)} reserved, "
-            f"{format_bytes(free_bytes)} free."
+            f"{' and '.join(limits)}; {held}, {format_bytes(free_bytes)} free."
         )

@@ -43,8 +43,8 @@ class FailedAllocation:
 class ReplayResult:
     """What a replay came to. Bytes; positions count events from 0 over everything that was fed.
 
-    Peaks are those since the start or the last `RESET_PEAK`, as `torch.cuda.max_memory_allocated()` and its siblings would report them
-    at the end; a position is that of the first event at which the peak is reached.
+    Peaks are those since the start or the last `RESET_PEAK`, as `torch.cuda.max_memory_allocated()` and its siblings
+    would report them at the end; a position is that of the first event at which the peak is reached.
     """
 
     peak_allocated_bytes: int
@@ -60,7 +60,8 @@ class ReplayResult:
     out_of_memory: tuple[FailedAllocation, ...] = ()
     """Requests that failed: the last event replayed, or, with `keep_going`, each of them in order."""
     live_at_peak: dict[int, int] = field(default_factory=dict)
-    """Block bytes of every allocation alive at the allocated peak, by index, in order of birth; they sum to `peak_allocated_bytes`."""
+    """Block bytes of every allocation alive at the allocated peak, by index, in order of birth; they sum to
+    `peak_allocated_bytes`."""
 
 
 class Replayer:
@@ -71,7 +72,8 @@ class Replayer:
         marks: names that MARK events point into.
         allocator: replays into this allocator; None = a fresh one with PyTorch's defaults and no limit.
         keep_going: treat a failed request as one of 0 bytes and go on; by default the replay stops there.
-        track_live: note block sizes, so that the result can say what was alive at the peak; off saves a few percent of time.
+        track_live: note block sizes, so that the result can say what was alive at the peak; off saves a few percent
+            of time.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Replayer:
         Raises:
             InputError: an allocation is made while it is alive, or freed or used while it is not.
         """
-        if self._stopped:
+        if self.stopped:
             return False
         for allocation in self._allocations[len(self._sizes) :]:
             self._sizes.append(allocation.nbytes)
@@ -115,10 +117,11 @@ class Replayer:
             self._replay(events)
         except KeyError as error:
             raise InputError("events", error.args[0], "freed or used while it is not alive") from None
-        return not self._stopped
+        return not self.stopped
 
     @property
-    def _stopped(self) -> bool:
+    def stopped(self) -> bool:
+        """Whether a failed request ended the replay."""
         return bool(self._failures) and not self._keep_going
 
     def _replay(self, events: Events) -> None:
@@ -129,7 +132,9 @@ class Replayer:
         for kind, target, value in events:
             if kind == 0:  # ALLOC
                 if target in blocks:
-                    raise InputError("events", target, f"allocation is made again at event {position} while it is alive")
+                    raise InputError(
+                        "events", target, f"allocation is made again at event {position} while it is alive"
+                    )
                 try:
                     blocks[target] = block = malloc(sizes[target], streams[target])
                 except AllocatorOutOfMemory as error:

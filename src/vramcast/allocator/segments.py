@@ -11,7 +11,8 @@ class SegmentSource(ABC):
 
     @abstractmethod
     def grow(self, pool: BlockPool, size: int) -> Block | None:
-        """A free block of at least `size` bytes that is in no pool, from fresh memory; None when the driver has no more."""
+        """A free block of at least `size` bytes that is in no pool, from fresh memory; None when the driver has no
+        more."""
 
     @abstractmethod
     def release_cached(self, pools: Iterable[BlockPool]) -> None:

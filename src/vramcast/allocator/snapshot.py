@@ -28,7 +28,8 @@ ACTIONS = (
 
 
 class SnapshotBlock(NamedTuple):
-    """One block of a segment; `requested_size` is what the caller asked for, and means nothing where the block is inactive."""
+    """One block of a segment; `requested_size` is what the caller asked for, and means nothing where the block is
+    inactive."""
 
     address: int
     size: int
@@ -55,7 +56,8 @@ class SnapshotSegment:
 
 
 class TraceEntry(NamedTuple):
-    """One event of the history. `size` is what was asked for (alloc, free_*), or what was taken from the driver (segment_*)."""
+    """One event of the history. `size` is what was asked for (alloc, free_*), or what was taken from the driver
+    (segment_*)."""
 
     action: str
     address: int
@@ -84,7 +86,8 @@ class Snapshot:
 
 
 def allocator_segments(allocator: CachingAllocator) -> list[SnapshotSegment]:
-    """The segments of a simulated allocator as a snapshot would list them: one per contiguous mapped range, by address."""
+    """The segments of a simulated allocator as a snapshot would list them: one per contiguous mapped range, by
+    address."""
     segments = []
     for _, head in sorted(allocator.driver.heads.items()):
         run: list[Block] = []

@@ -28,8 +28,9 @@ def compare_with_snapshot(
 ) -> tuple[SnapshotDifference, ...]:
     """Differences between the replayed history and the snapshot's own segments; empty where they agree byte for byte.
 
-    Addresses need not be equal, only matched: each live allocation must have the same place in its segment, two allocations share a
-    segment in the replay exactly where they do in the snapshot, and matched segments consist of the same blocks.
+    Addresses need not be equal, only matched: each live allocation must have the same place in its segment, two
+    allocations share a segment in the replay exactly where they do in the snapshot, and matched segments consist of
+    the same blocks.
 
     Args:
         snapshot: what `read_snapshot` returned.
@@ -43,7 +44,7 @@ def compare_with_snapshot(
     allocator = CachingAllocator(snapshot_config(snapshot) if config is None else config, deferred_free="ahead")
     replayer = Replayer(history.timeline.allocations, allocator=allocator, track_live=False)
     replayer.feed(history.timeline.events)
-    # The snapshot was taken after pending frees were polled by the last malloc only; the waits in the history say the same.
+    # A free_completed in the history has happened; the simulated allocator would book it only at its next malloc.
     allocator.process_events()
     theirs = [segment for segment in snapshot.segments if segment.device == device]
     ours = allocator_segments(allocator)
@@ -71,7 +72,9 @@ def _match(
             continue
         taken.add(partner.address)
         shift = partner.address - segment.address
-        displaced = [a for b in segment.blocks if (a := addresses.get(b.address)) is not None and a - b.address != shift]
+        displaced = [
+            a for b in segment.blocks if (a := addresses.get(b.address)) is not None and a - b.address != shift
+        ]
         if displaced or _layout(segment) != _layout(partner):
             differences.append(SnapshotDifference(_describe(segment, partner, displaced), partner, segment))
     unpaired = [segment for segment in theirs if segment.address not in taken]

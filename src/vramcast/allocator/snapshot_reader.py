@@ -1,6 +1,7 @@
 """Read a PyTorch memory snapshot without ever running what is inside the file.
 
-A pickle can call any function while it is loaded. A snapshot needs none, so every reference to a class or a function is refused.
+A pickle can call any function while it is loaded. A snapshot needs none, so every reference to a class or a function
+is refused.
 """
 
 import pickle
@@ -30,7 +31,8 @@ def read_snapshot(path: str | Path) -> Snapshot:
     """The snapshot in a file written by `torch.cuda.memory._dump_snapshot` or by `write_snapshot`.
 
     Raises:
-        SnapshotError: no such file, not a pickle, cut off, holding more than plain data, or lacking a key; the message names it.
+        SnapshotError: no such file, not a pickle, cut off, holding more than plain data, or lacking a key; the
+            message names it.
     """
     path = Path(path)
     data = _load(path)

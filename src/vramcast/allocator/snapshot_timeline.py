@@ -12,9 +12,10 @@ _BEFORE_RECORDING = "before_recording"
 def snapshot_to_timeline(snapshot: Snapshot, device: int = 0) -> Timeline:
     """The recorded history of a device as a timeline; replay it with `deferred_free="ahead"`.
 
-    Sizes are the unrounded ones of the callers. A free that completed later becomes a use on another stream and a wait at the moment
-    of its completion; segments given back become an `EMPTY_CACHE`, also where PyTorch flushed its cache to make room. Blocks older
-    than the history are allocated at the start, in the order of their addresses, with the phase `before_recording`.
+    Sizes are the unrounded ones of the callers. A free that completed later becomes a use on another stream and a
+    wait at the moment of its completion; segments given back become an `EMPTY_CACHE`, also where PyTorch flushed its
+    cache to make room. Blocks older than the history are allocated at the start, in the order of their addresses,
+    with the phase `before_recording`.
 
     Raises:
         InputError: no such device.
@@ -91,7 +92,8 @@ def _completes_at_once(trace: tuple[TraceEntry, ...], position: int) -> bool:
 
 
 def _older_than_history(snapshot: Snapshot, device: int) -> list[tuple[int, int, int]]:
-    """(address, requested bytes, stream) of the blocks that the history frees, or leaves alive, without having made them."""
+    """(address, requested bytes, stream) of the blocks that the history frees, or leaves alive, without having made
+    them."""
     older: dict[int, tuple[int, int]] = {}
     made: set[int] = set()
     for entry in snapshot.traces[device]:

@@ -1,11 +1,12 @@
-"""Write a timeline as a PyTorch memory snapshot, for https://pytorch.org/memory_viz and the functions of torch.cuda._memory_viz.
+"""Write a timeline as a PyTorch memory snapshot, for https://pytorch.org/memory_viz and the functions of
+torch.cuda._memory_viz.
 
-The viewer's own unpickler knows protocol 4 and plain types only, and JavaScript's numbers end at 2**53; both hold for every file written.
+The viewer's own unpickler knows protocol 4 and plain types only, and JavaScript's numbers end at 2**53; both hold for
+every file written.
 """
 
 import os
 import pickle
-import tempfile
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def write_snapshot(
 ) -> ReplayResult:
     """Replay a timeline and write its history and its last state; returns the result of the replay.
 
-    What an allocation is for shows as its call stack: operator and module first, then phase and category. A replay that runs out of
-    memory is written up to there, as PyTorch's own snapshots are.
+    What an allocation is for shows as its call stack: operator and module first, then phase and category. A replay
+    that runs out of memory is written up to there, as PyTorch's own snapshots are.
 
     Args:
         timeline: what to replay.
@@ -43,10 +44,11 @@ def write_snapshot(
         config: settings of the allocator.
         capacity_bytes: what the GPU can give; None = no limit.
         deferred_free: when frees complete that wait for another stream.
-        max_entries: keep only the last so many entries of the history, as PyTorch's ring buffer does; browsers manage some 200,000.
+        max_entries: keep only the last so many entries of the history, as PyTorch's ring buffer does; browsers manage
+            some 200,000.
 
     Raises:
-        InputError: `max_entries` below 1.
+        InputError: `max_entries` below 1, or a folder that does not exist.
     """
     if max_entries is not None and max_entries < 1:
         raise InputError("max_entries", max_entries, "must be at least 1, or None for the whole history")
@@ -82,13 +84,17 @@ class _History:
 
     def replay(self) -> None:
         """Feed the timeline one event at a time, so that each entry stands where PyTorch would have written it."""
-        for self._time, event in enumerate(self._timeline.events):
+        for event in self._timeline.events:
+            self._time += 1
             if event.kind == EventKind.ALLOC:
                 self._alloc(event)
             elif event.kind == EventKind.FREE:
                 self._free(event)
             else:
+                self._frames = []
                 self.replayer.feed([event])
+            if self.replayer.stopped:
+                break
 
     def _alloc(self, event: Event) -> None:
         allocation = self._timeline.allocations[event.target]
@@ -172,10 +178,11 @@ class _History:
 
 def _write_whole(path: Path, data: dict[str, Any]) -> None:
     """Write beside the target and rename, so that a reader never sees half a file."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    if not path.parent.is_dir():
+        raise InputError("path", str(path), "its folder does not exist")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             pickle.dump(data, file, protocol=4)
         temporary.replace(path)
     except BaseException:

@@ -1,16 +1,18 @@
 """What the allocator counts, for all memory and for each of the two pools, and PyTorch's dictionary of it.
 
-Counters are plain ints that the allocator updates in place. `active` is what is allocated plus what is freed but still in use on another
-stream; only the second part is counted, because it is almost always zero.
+Counters are plain ints that the allocator updates in place. `active` is what is allocated plus what is freed but
+still in use on another stream; only the second part is counted, because it is almost always zero.
 
-Source: DeviceStats in c10/core/CachingDeviceAllocator.h; the names of `memory_stats` are those of torch.cuda.memory_stats in PyTorch 2.13.
+Source: DeviceStats in c10/core/CachingDeviceAllocator.h; the names of `memory_stats` are those of
+torch.cuda.memory_stats in PyTorch 2.13.
 """
 
 from vramcast.allocator.config import UNLIMITED
 
 
 class PoolStatistics:
-    """Current value, peak since the last reset and historical total of each quantity. Bytes, or counts of blocks and segments."""
+    """Current value, peak since the last reset and historical total of each quantity. Bytes, or counts of blocks and
+    segments."""
 
     __slots__ = (
         "active_blocks_pending_peak",

@@ -46,5 +46,7 @@ class ModelConfig(BaseModel):
     dimensions: Dimensions
     parameters: int | None = None
     """Trainable parameters, tied weights once; None where only a build would tell."""
+    has_learned_positions: bool = False
+    """Positions are a table of `context_length` rows: a longer sequence would read past its end."""
     assumptions: tuple[str, ...] = ()
     """What was filled in or left out while reading, to be shown with a forecast."""

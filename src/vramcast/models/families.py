@@ -20,6 +20,7 @@ class Family(BaseModel):
     tied: bool
     defaults: dict[str, int] = {}
     intermediate_factor: int | None = None
+    learned_positions: bool = False
     explicit_head_dim: bool = False
     window_default: int | None = None
     window_switch: str | None = None

@@ -73,6 +73,7 @@ def _from_fields(fields: dict[str, Any], name: str, source: ModelSource, origin:
         fields=language,
         dimensions=dimensions,
         parameters=parameters,
+        has_learned_positions=families()[model_type].learned_positions,
         assumptions=notes,
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 REFERENCE_MODEL_TYPE = "vramcast_gpt"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _REFUSALS = (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, AssertionError)
+_NOT_OF_THE_MODEL = ("model_type", "batch_size")
 _DROPOUT_FIELDS = "attn_pdrop embd_pdrop resid_pdrop attention_dropout hidden_dropout dropout activation_dropout embedding_dropout".split()
 
 
@@ -51,18 +52,18 @@ def model_builder(config: ModelConfig, *, attention: str, dtype: torch.dtype, dr
     Raises:
         ModelConfigError: transformers refuses the configuration.
     """
-    fields = dict(config.fields)
-    if dropout is not None:
-        fields |= _dropout_fields(config.model_type, fields, dropout)
-    if config.model_type == REFERENCE_MODEL_TYPE:
-        from vramcast.gpt import ReferenceGPT
-
-        return lambda: ReferenceGPT.from_fields(fields, attention=attention).to(dtype)
     quiet_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if config.model_type == REFERENCE_MODEL_TYPE:
+        from vramcast.gpt import register
+
+        register()
+    fields = {key: value for key, value in config.fields.items() if key not in _NOT_OF_THE_MODEL}
+    if dropout is not None:
+        fields |= _dropout_fields(config.model_type, fields, dropout)
     try:
-        built = AutoConfig.for_model(config.model_type, **{key: value for key, value in fields.items() if key != "model_type"})
+        built = AutoConfig.for_model(config.model_type, **fields)
         model_class = AutoModelForCausalLM._model_mapping[type(built)]
     except _REFUSALS as error:
         raise ModelConfigError("model", config.name, f"transformers refuses this configuration: {error}") from error
@@ -78,11 +79,9 @@ def model_builder(config: ModelConfig, *, attention: str, dtype: torch.dtype, dr
 
 def _dropout_fields(model_type: str, fields: dict[str, Any], dropout: float) -> dict[str, Any]:
     """Every dropout field this kind of configuration knows, set to `dropout`."""
-    known = set(fields)
-    if model_type != REFERENCE_MODEL_TYPE:
-        from transformers import AutoConfig
+    from transformers import AutoConfig
 
-        known |= set(AutoConfig.for_model(model_type).to_dict())
+    known = {*fields, *AutoConfig.for_model(model_type).to_dict()}
     return {name: dropout for name in _DROPOUT_FIELDS if name in known}
 
 

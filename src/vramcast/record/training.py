@@ -8,8 +8,7 @@ import torch
 
 from vramcast.record.building import attention_backend, autocast_region, enable_checkpointing, model_builder, weight_dtype
 from vramcast.record.optimizers import build_optimizer
-from vramcast.record.recording import Recording
-from vramcast.record.versions import library_versions
+from vramcast.timeline.recording import Recording
 from vramcast.virtual_gpu import VirtualGPU
 
 if TYPE_CHECKING:
@@ -21,15 +20,14 @@ RECORDED_STEPS = 3
 """The first step has no optimizer states yet, the second meets the blocks the first left behind, the third shows that it repeats."""
 
 
-def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, sequence_length: int, steps: int = RECORDED_STEPS) -> Recording:
+def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, steps: int = RECORDED_STEPS) -> Recording:
     """Run `steps` optimizer steps of the job on a virtual GPU.
 
-    The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`, `after_optimizer` and `after_step`.
+    `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`, `after_optimizer` and `after_step`.
     """
     build = model_builder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
     with VirtualGPU(gpu) as machine:
         model = build().to("cuda").train()
-        parameters = sum(parameter.numel() for parameter in model.parameters())
         if job.checkpointing == "full":
             enable_checkpointing(model)
         optimizer = build_optimizer(job.optimizer, list(model.parameters()))
@@ -39,21 +37,16 @@ def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, sequence
         with attention_backend(job.attention):
             for _ in range(steps):
                 flops_before_last = machine.flops
-                _step(job, machine, model, optimizer, scaler, sequence_length)
-        recording = Recording(
-            timeline=machine.timeline,
-            parameters=parameters,
-            flops_per_step=machine.flops - flops_before_last,
-            kernels=dict(machine.kernels),
-            versions=library_versions(),
-        )
-    recording.assumptions = machine.assumptions.sentences()
+                _step(job, machine, model, optimizer, scaler)
+        recording = machine.recording()
+        recording.flops_per_step = machine.flops - flops_before_last
     return recording
 
 
-def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, scaler: Any, sequence_length: int) -> None:
+def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, scaler: Any) -> None:
+    assert job.sequence_length is not None
     for _ in range(job.gradient_accumulation_steps):
-        batch = machine.host_tensor((job.batch_size, sequence_length), torch.long).to("cuda")
+        batch = machine.host_tensor((job.batch_size, job.sequence_length), torch.long).to("cuda")
         with autocast_region(job.precision):
             loss = model(input_ids=batch, labels=batch, use_cache=False).loss
         if job.gradient_accumulation_steps > 1:

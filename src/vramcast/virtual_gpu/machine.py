@@ -12,12 +12,13 @@ import torch
 import torch._dynamo  # optimizers import it, and it must see torch unpatched
 from torch.utils.flop_counter import flop_registry
 
-from vramcast.allocator.caching_allocator import CachingAllocator
-from vramcast.allocator.config import AllocatorConfig
-from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
+from vramcast.allocator import AllocatorConfig, AllocatorOutOfMemory, CachingAllocator
 from vramcast.errors import VramcastError
 from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
+from vramcast.forecast.forecast import Forecast
+from vramcast.forecast.run import forecast_of_run
 from vramcast.timeline import Allocation, Category, Event, EventKind, Timeline
+from vramcast.timeline.recording import Recording
 from vramcast.virtual_gpu import out_of_memory
 from vramcast.virtual_gpu.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_gpu.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
@@ -27,6 +28,7 @@ from vramcast.virtual_gpu.modules import ModuleTracker
 from vramcast.virtual_gpu.patches import installed_patches
 from vramcast.virtual_gpu.scratch import scratch_bytes
 from vramcast.virtual_gpu.storages import HOST, HOST_ADDRESS_BASE, DisableTorchFunction, StorageRecord, StorageTable, raw_is_meta
+from vramcast.virtual_gpu.versions import library_versions
 from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, Assumptions, assumed_scalar, known_value, remember_value
 
 GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm".split())
@@ -161,10 +163,20 @@ class VirtualGPU:
         """Comparable with `torch.cuda.max_memory_reserved()`."""
         return self.allocator.statistics.all.reserved_bytes_peak
 
-    def forecast(self) -> Any:
-        """The `Forecast` of everything recorded so far, as the command line shows it."""
-        from vramcast.forecast import forecast_of_run  # noqa: PLC0415  (the forecast room must stay importable without torch)
+    def recording(self) -> Recording:
+        """Everything recorded so far, as plain data."""
+        self.settle_categories()
+        return Recording(
+            timeline=self.timeline,
+            parameters=sum(parameter.numel() for parameter in self._live_parameters()),
+            flops_per_step=self.flops // max(self.optimizer_steps, 1),
+            kernels=dict(self.kernels),
+            assumptions=self.assumptions.sentences(),
+            versions=library_versions(),
+        )
 
+    def forecast(self) -> Forecast:
+        """The `Forecast` of everything recorded so far, as the command line shows it."""
         return forecast_of_run(self)
 
     # -- phases --------------------------------------------------------------------------------------------------------
@@ -247,10 +259,7 @@ class VirtualGPU:
 
     def settle_categories(self) -> None:
         """Mark the storages of all known parameters and of their gradients."""
-        for reference in list(self._parameters.values()):
-            parameter = reference()
-            if parameter is None:
-                continue
+        for parameter in self._live_parameters():
             self.set_category(parameter, "parameters")
             with DisableTorchFunction():
                 grad = parameter.grad
@@ -262,6 +271,9 @@ class VirtualGPU:
         key = id(parameter)
         if key not in self._parameters:
             self._parameters[key] = weakref.ref(parameter, lambda _: self._parameters.pop(key, None))
+
+    def _live_parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for reference in list(self._parameters.values()) if (parameter := reference()) is not None]
 
     @staticmethod
     def _settle(births: dict[int, StorageRecord], category: Category) -> None:

@@ -1,0 +1,78 @@
+"""Recording and GPU in, forecast out."""
+
+from typing import Any, Literal
+
+from vramcast.allocator import AllocatorConfig
+from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant, Verdict
+from vramcast.forecast.readings import Readings, read_recording
+from vramcast.hardware import GPU, ContextEstimate, cuda_context_bytes
+from vramcast.timeline.recording import Recording
+from vramcast.units import format_bytes
+
+
+def build_forecast(
+    recording: Recording,
+    gpu: GPU,
+    *,
+    workload: Literal["training", "generation", "code"],
+    model: str,
+    settings: dict[str, Any],
+    allocator_config: AllocatorConfig,
+    engine: Literal["tape", "trace"],
+    assumptions: tuple[str, ...] = (),
+) -> Forecast:
+    """Replay a recording for one GPU and say what it comes to.
+
+    Reserved memory depends on the card: near its limit the allocator gives cached memory back and tries again. So the replay is done
+    without a limit first; only where that natural peak does not fit is it done again within the card.
+    """
+    context = cuda_context_bytes(gpu)
+    capacity = gpu.memory_total_bytes - context.bytes
+    readings = read_recording(recording, allocator_config)
+    verdict, readings, notes = _judge(recording, readings, capacity, context, allocator_config)
+    return Forecast(
+        workload=workload,
+        model=model,
+        parameters=recording.parameters,
+        peak_allocated_bytes=readings.peak_allocated_bytes,
+        peak_reserved_bytes=readings.peak_reserved_bytes,
+        device_used_bytes=readings.peak_reserved_bytes + context.bytes,
+        peak_phase=readings.peak_phase,
+        breakdown=tuple(BreakdownItem(category=category, bytes=nbytes) for category, nbytes in readings.breakdown.items()),
+        instants=tuple(Instant(name=name, allocated_bytes=nbytes) for name, nbytes in readings.instants.items()),
+        flops_per_step=recording.flops_per_step,
+        engine=engine,
+        gpu=gpu.name,
+        gpu_memory_bytes=gpu.memory_total_bytes,
+        verdict=verdict,
+        assumptions=(*assumptions, *_standing_assumptions(recording, context), *notes, *recording.assumptions),
+        context_bytes=context.bytes,
+        context_uncertainty_bytes=context.uncertainty_bytes,
+        settings=settings,
+        provenance=recording.versions,
+    )
+
+
+def _judge(
+    recording: Recording, natural: Readings, capacity: int, context: ContextEstimate, config: AllocatorConfig
+) -> tuple[Verdict, Readings, list[str]]:
+    headroom = capacity - natural.peak_reserved_bytes
+    if headroom >= context.uncertainty_bytes:
+        return "fits", natural, []
+    if headroom >= 0:
+        margin = f"the headroom of {format_bytes(headroom)} is within the uncertainty of the CUDA context"
+        return "tight", natural, [f"{margin} (± {format_bytes(context.uncertainty_bytes)})"]
+    if capacity <= 0:
+        return "does_not_fit", natural, ["the CUDA context alone fills this GPU"]
+    limited = read_recording(recording, config, capacity)
+    if limited.out_of_memory:
+        return "does_not_fit", natural, []
+    reserved = format_bytes(natural.peak_reserved_bytes)
+    retries = f"the allocator must give cached memory back {limited.num_alloc_retries} times"
+    return "tight", limited, [f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time"]
+
+
+def _standing_assumptions(recording: Recording, context: ContextEstimate) -> list[str]:
+    used = format_bytes(context.bytes)
+    lines = [f"CUDA context {used} ± {format_bytes(context.uncertainty_bytes)}: {context.source}"]
+    return lines + [f"kernel {kernel}, {count} calls" for kernel, count in recording.kernels.items()]

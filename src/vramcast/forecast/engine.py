@@ -1,0 +1,45 @@
+"""The one door from the torch-free rooms to the recorder: imported late, and only when a question needs it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from vramcast.errors import MissingExtraError
+from vramcast.hardware import GPU
+from vramcast.job import GenerationJob, TrainingJob
+from vramcast.models import ModelConfig
+from vramcast.timeline.recording import Recording
+
+if TYPE_CHECKING:
+    from vramcast.virtual_gpu import VirtualGPU
+
+
+def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU) -> Recording:
+    """Record a training job by running it on the virtual GPU."""
+    _require_torch("a forecast by direct trace")
+    from vramcast.record.training import record_training as record
+
+    return record(job, config, gpu)
+
+
+def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU) -> Recording:
+    """Record a generation job by running its prefill and first steps on the virtual GPU."""
+    _require_torch("a forecast by direct trace")
+    from vramcast.record.generation import record_generation as record
+
+    return record(job, config, gpu)
+
+
+def _require_torch(needed_for: str) -> None:
+    for library in ("torch", "transformers"):
+        if find_spec(library) is None:
+            raise MissingExtraError(f"{needed_for} ({library})", "record")
+
+
+def virtual_gpu_class() -> type[VirtualGPU]:
+    """The class behind `vramcast.virtual_gpu`."""
+    _require_torch("a virtual GPU")
+    from vramcast.virtual_gpu import VirtualGPU
+
+    return VirtualGPU

@@ -1,0 +1,82 @@
+"""The answer: peaks, what they are made of, and whether they fit. Its JSON is the contract of the command line."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from vramcast.timeline import Category
+
+Verdict = Literal["fits", "tight", "does_not_fit"]
+SCHEMA_VERSION = 1
+
+
+class BreakdownItem(BaseModel):
+    """Bytes of one category at the allocated peak."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    category: Category
+    bytes: int
+
+
+class Instant(BaseModel):
+    """Allocated bytes at a named instant; a name that ends in `_peak` is the maximum over that phase."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    allocated_bytes: int
+
+
+class Forecast(BaseModel):
+    """How much GPU memory a job takes, in integers of bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    schema_version: int = SCHEMA_VERSION
+    workload: Literal["training", "generation", "code"]
+    """`code`: whatever ran inside `with vramcast.virtual_gpu(...)`."""
+    model: str
+    parameters: int
+    """Elements of all parameters, tied ones counted once."""
+    peak_allocated_bytes: int
+    """Comparable with `torch.cuda.max_memory_allocated()`."""
+    peak_reserved_bytes: int
+    """Comparable with `torch.cuda.max_memory_reserved()`."""
+    device_used_bytes: int
+    """Comparable with nvidia-smi: reserved by PyTorch plus the CUDA context."""
+    peak_phase: str
+    """What was being done at the allocated peak."""
+    breakdown: tuple[BreakdownItem, ...]
+    """The allocated peak by category, largest first; sums to it exactly."""
+    instants: tuple[Instant, ...]
+    flops_per_step: int
+    """FLOPs of one optimizer step, or of one decoding step; a multiply-add counts as two."""
+    engine: Literal["tape", "trace"]
+    gpu: str
+    gpu_memory_bytes: int
+    """What the driver reports as the card's total."""
+    verdict: Verdict
+    """fits; tight: only within the uncertainty of the context, or after giving cached memory back; does_not_fit."""
+    assumptions: tuple[str, ...] = ()
+    context_bytes: int
+    """Device memory of the CUDA context, part of `device_used_bytes`."""
+    context_uncertainty_bytes: int
+    settings: dict[str, Any] = {}
+    """The job as asked, defaults filled in."""
+    provenance: dict[str, str] = {}
+    """Releases of the libraries whose code the forecast was recorded from."""
+
+    @property
+    def headroom_bytes(self) -> int:
+        """What is left of the card; negative where it does not fit."""
+        return self.gpu_memory_bytes - self.device_used_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of `--json`: plain dicts, lists, strings and integers."""
+        return self.model_dump(mode="json")
+
+    def _repr_html_(self) -> str:
+        from vramcast.views.html import forecast_html
+
+        return forecast_html(self)

@@ -1,0 +1,22 @@
+"""What a run on the virtual GPU leaves behind: plain data, no torch."""
+
+from dataclasses import dataclass, field
+
+from vramcast.timeline import Timeline
+
+
+@dataclass(slots=True)
+class Recording:
+    """A timeline with what else a forecast says about it."""
+
+    timeline: Timeline
+    parameters: int
+    """Elements of all parameters, tied ones counted once."""
+    flops_per_step: int
+    """FLOPs of one optimizer step, or of generating one token for every sequence; a multiply-add counts as two."""
+    kernels: dict[str, int] = field(default_factory=dict)
+    """How often each choice of kernel was made."""
+    assumptions: list[str] = field(default_factory=list)
+    """What had to be assumed, each with its source line where there is one."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Releases of the libraries whose code was run."""
