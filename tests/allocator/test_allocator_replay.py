@@ -179,3 +179,9 @@ def test_contradictory_timelines_are_refused() -> None:
         replay(Timeline([Allocation(1)], [Event(EventKind.USE_STREAM, 0, 1)]))
     with pytest.raises(InputError, match="unknown kind"):
         replay(Timeline([], [(99, 0, 0)]))  # type: ignore[list-item]
+
+
+def test_out_of_memory_at_the_first_event() -> None:
+    result = replay(two_steps(), capacity_bytes=MIB)
+    assert (result.num_events, result.peak_allocated_bytes, result.live_at_peak) == (1, 0, {})
+    assert result.out_of_memory[0].position == 0

@@ -201,13 +201,21 @@ def test_oversize_blocks_are_released_before_the_flush() -> None:
 
 
 def test_one_large_enough_oversize_block_is_released_alone() -> None:
-    # 90 MiB would do, but 90 >= 60 + 20 leaves too much; it is given back, and 60 MiB fit beside the cached 54 MiB.
+    # 90 MiB would do, but 90 >= 60 + 20 leaves too much; it is given back, and 60 fit beside the cached 54 MiB.
     allocator = CachingAllocator(AllocatorConfig(max_split_size=50 * MIB), 200 * MIB)
     blocks = [take(allocator, nbytes * MIB) for nbytes in (90, 54)]
     for block in blocks:
         allocator.free(block)
     take(allocator, 60 * MIB)
     assert reserved(allocator) == (54 + 60) * MIB
+
+
+def test_a_split_limit_of_one_large_segment_wastes_it() -> None:
+    # An empty 20 MiB segment is as large as the limit, so no smaller request may be carved from it again.
+    allocator = CachingAllocator(AllocatorConfig(max_split_size=20 * MIB))
+    for _ in range(3):
+        allocator.free(take(allocator, 3 * MIB))
+    assert reserved(allocator) == 60 * MIB
 
 
 def test_garbage_collection_returns_the_older_blocks() -> None:
@@ -235,7 +243,7 @@ def test_no_collection_below_the_threshold() -> None:
 
 
 def test_expandable_prefers_a_hole_to_the_growing_end() -> None:
-    # Holes of 6 MiB and a tail of 2 MiB: 1.5 MiB fit the tail best by size, but the tail counts with what it can grow to.
+    # A hole of 6 MiB, a tail of 2 MiB: 1.5 MiB fit the tail best, but the tail counts with what it can grow to.
     allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
     a, b, c = (take(allocator, 6 * MIB) for _ in range(3))
     hole = b.address

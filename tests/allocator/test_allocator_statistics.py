@@ -3,7 +3,7 @@
 from vramcast.allocator import AllocatorConfig, CachingAllocator
 from vramcast.units import MIB
 
-# Named in the documentation of torch.cuda.memory_stats (PyTorch 2.13) and in THCPModule_memoryStats of torch/csrc/cuda/Module.cpp.
+# Source: torch.cuda.memory_stats of PyTorch 2.13 and THCPModule_memoryStats in torch/csrc/cuda/Module.cpp.
 PER_POOL = (
     "active",
     "active_bytes",

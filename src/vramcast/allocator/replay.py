@@ -228,7 +228,7 @@ class Replayer:
         for events in self._fed:
             for kind, target, _ in events[:remaining]:
                 if kind == 0:
-                    live[target] = next(sizes)
+                    live[target] = next(sizes, 0)  # 0: the request that ended the replay
                 elif kind == 1:
                     del live[target]
             remaining -= len(events)

@@ -1,8 +1,14 @@
 """What a run on the virtual GPU leaves behind: plain data, no torch."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vramcast.timeline import Timeline
+
+if TYPE_CHECKING:
+    from vramcast.record.decode_extension import DecodeExtension
 
 
 @dataclass(slots=True)
@@ -20,3 +26,5 @@ class Recording:
     """What had to be assumed, each with its source line where there is one."""
     versions: dict[str, str] = field(default_factory=dict)
     """Releases of the libraries whose code was run."""
+    decode: DecodeExtension | None = None
+    """The decode steps of a generation that follow the end of `timeline`; None where the timeline is the whole."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.library import Library, fallthrough_kernel
 
-from vramcast.virtual_gpu.cuda_kernels import attention, autocast, dropout, normalization
+from vramcast.virtual_gpu.cuda_kernels import attention, autocast, dropout, normalization, softmax
 
 if TYPE_CHECKING:
     from vramcast.virtual_gpu.machine import VirtualGPU
@@ -58,9 +58,12 @@ def cuda_kernel_layer(machine: VirtualGPU) -> Iterator[None]:
             fallback.fallback(fallthrough_kernel, key.name)
         for name, function in autocast.kernels(machine):
             aten.impl(name, _without_autocast(function), AUTOCAST_KEY.name)
-        for module in (dropout, attention, normalization):
+        for module in (dropout, attention, normalization, softmax):
             for name, function in module.kernels(machine):
                 aten.impl(name, function, CUDA_CHOICE_KEY.name)
+        for name, function in normalization.meta_kernels():
+            # `Library.impl` refuses a meta kernel for an operator that has a composite one; CUDA does have its own kernel here.
+            aten.m.impl(f"aten::{name}", "Meta", function, False)
         with _included(AUTOCAST_KEY), _included(CUDA_CHOICE_KEY):
             yield
     finally:

@@ -1,0 +1,165 @@
+"""One run of `model.generate` on a fresh virtual GPU, stopped after as many decode steps as are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vramcast.errors import InputError
+from vramcast.record.building import attention_backend
+from vramcast.record.caches import cache_arguments, cached_tensors
+from vramcast.record.decode_extension import AFTER_DECODE
+from vramcast.record.decode_steps import CutTimeline, cut_steps
+from vramcast.timeline import EventKind, Timeline
+from vramcast.virtual_gpu import VirtualGPU, dispatch_mode
+
+if TYPE_CHECKING:
+    from vramcast.hardware import GPU
+    from vramcast.job import GenerationJob
+
+MAX_MASK_ELEMENTS = 1 << 24
+"""Elements of the padding mask that are followed by value; beyond, its content (no padding) could not be known."""
+
+
+class _EnoughSteps(Exception):
+    """Leaves `generate` once the wanted steps are recorded."""
+
+
+@dataclass(slots=True)
+class GenerationRun:
+    """What one run left: plain data."""
+
+    timeline: Timeline
+    first_allocation: int
+    """Index of the first allocation after loading."""
+    boundaries: list[int]
+    """Number of events at the end of the prefill's forward pass and of each decode step's."""
+    flops: list[int]
+    """FLOPs so far at each boundary."""
+    parameters: int = 0
+    kernels: dict[str, int] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+    sliding_windows: tuple[int, ...] = ()
+
+    def cut(self) -> CutTimeline:
+        """The steps; the last one is the tail, where the run went to its end."""
+        boundaries = self.boundaries
+        if boundaries[-1] < len(self.timeline.events):
+            boundaries = [*boundaries, len(self.timeline.events)]
+        return cut_steps(self.timeline, boundaries, first_allocation=self.first_allocation)
+
+    def head(self, num_steps: int) -> Timeline:
+        """The timeline up to the end of a decode step."""
+        events = self.timeline.events[: self.boundaries[num_steps]]
+        allocations = sum(event.kind is EventKind.ALLOC for event in events)
+        marks = sum(event.kind is EventKind.MARK for event in events)
+        return Timeline(self.timeline.allocations[:allocations], events, self.timeline.marks[:marks])
+
+
+def run_generation(
+    job: GenerationJob, build: Callable[[], Any], gpu: GPU, *, stop_after: int | None = None
+) -> GenerationRun:
+    """Run the job, or its prefill and the first `stop_after` decode steps.
+
+    Greedy decoding that never stops early, as `generate(input_ids, attention_mask=ones, do_sample=False, use_cache=True)` runs it,
+    in eager mode. Marks: `after_load`; `after_prefill` and `decode_step` at the end of a forward pass; `after_decode` at the end of
+    the last one. What follows a forward pass (choosing the token) belongs to the next step.
+    """
+    with VirtualGPU(gpu) as machine, _values_of_mask_known(job):
+        with machine.in_phase("load"):
+            model = build().to("cuda").eval()
+        machine.mark("after_load")
+        watch = _StepWatch(machine, job.max_new_tokens, stop_after)
+        run = GenerationRun(machine.timeline, len(machine.timeline.allocations), watch.boundaries, watch.flops)
+        run.parameters = sum(parameter.numel() for parameter in model.parameters())
+        with attention_backend(job.attention):
+            watch.follow(model, lambda: _generate(job, machine, model))
+        run.timeline = run.head(stop_after) if stop_after is not None else _copied(machine.timeline)
+        run.kernels, run.sliding_windows = dict(machine.kernels), watch.sliding_windows
+        run.assumptions = machine.assumptions.sentences()
+    return run
+
+
+def _copied(timeline: Timeline) -> Timeline:
+    return Timeline(list(timeline.allocations), list(timeline.events), list(timeline.marks))
+
+
+def _generate(job: GenerationJob, machine: VirtualGPU, model: Any) -> None:
+    from transformers import GenerationConfig
+
+    # Without an end-of-text token every sequence gets all its tokens; the checkpoint's own settings must not add it back.
+    model.generation_config = GenerationConfig(pad_token_id=0)
+    shape = (job.batch_size, job.prompt_length)
+    prompt = machine.host_tensor(shape, torch.long).to("cuda")
+    attention_mask = torch.ones(shape, dtype=torch.long, device="cuda")
+    machine.set_category(attention_mask, "inputs")
+    with machine.in_phase("prefill"):
+        model.generate(
+            prompt,
+            attention_mask=attention_mask,
+            do_sample=False,
+            max_new_tokens=job.max_new_tokens,
+            use_cache=True,
+            disable_compile=True,
+            **cache_arguments(job, model),
+        )
+
+
+class _StepWatch:
+    """Hooks on the model's forward pass: marks, boundaries, categories of the cache."""
+
+    def __init__(self, machine: VirtualGPU, max_new_tokens: int, stop_after: int | None) -> None:
+        self.machine = machine
+        self.max_new_tokens = max_new_tokens
+        self.stop_after = stop_after
+        self.boundaries: list[int] = []
+        self.flops: list[int] = []
+        self.sliding_windows: tuple[int, ...] = ()
+        self._phase = ExitStack()
+
+    def follow(self, model: Any, generate: Callable[[], None]) -> None:
+        """Call `generate` with the hooks in place; returns when it is done or enough steps were seen."""
+        with self._phase:
+            handle = model.register_forward_hook(self._forward_done)
+            try:
+                generate()
+            except _EnoughSteps:
+                pass
+            finally:
+                handle.remove()
+
+    def _forward_done(self, model: Any, args: Any, output: Any) -> None:
+        cache = getattr(output, "past_key_values", None)
+        for tensor in cached_tensors(cache):
+            self.machine.set_category(tensor, "kv_cache")
+        forwards = len(self.boundaries) + 1
+        if forwards == 1:
+            windows = {getattr(layer, "sliding_window", None) for layer in getattr(cache, "layers", ())}
+            self.sliding_windows = tuple(sorted(window for window in windows if isinstance(window, int)))
+            self._phase.enter_context(self.machine.in_phase("decode"))
+            self.machine.mark("after_prefill")
+        else:
+            self.machine.mark(AFTER_DECODE if forwards == self.max_new_tokens else "decode_step")
+        self.boundaries.append(len(self.machine.timeline.events))
+        self.flops.append(self.machine.flops)
+        if self.stop_after is not None and forwards == self.stop_after + 1:
+            raise _EnoughSteps
+
+
+@contextmanager
+def _values_of_mask_known(job: GenerationJob) -> Iterator[None]:
+    """Follow the padding mask by value at any length: whether it is all ones decides if attention gets a dense mask."""
+    elements = job.batch_size * (job.prompt_length + job.max_new_tokens)
+    if elements > MAX_MASK_ELEMENTS:
+        fix = f"batch_size x (prompt_length + max_new_tokens) is {elements}; at most {MAX_MASK_ELEMENTS} can be recorded"
+        raise InputError("batch_size", job.batch_size, fix)
+    before = dispatch_mode.MAX_KNOWN_ELEMENTS
+    dispatch_mode.MAX_KNOWN_ELEMENTS = max(before, elements)
+    try:
+        yield
+    finally:
+        dispatch_mode.MAX_KNOWN_ELEMENTS = before
