@@ -321,3 +321,20 @@ def test_observer_of_expandable_segments() -> None:
     allocator.free(take(allocator, 30 * MIB))
     allocator.empty_cache()
     assert seen == [("segment_map", 40 * MIB), ("segment_unmap", 40 * MIB)]
+
+
+def test_small_blocks_are_split_down_to_512() -> None:
+    allocator = CachingAllocator()
+    take(allocator, MIB)
+    assert take(allocator, MIB - 512).size == MIB - 512
+    take(allocator, 1)
+    assert reserved(allocator) == 2 * MIB
+
+
+@pytest.mark.parametrize(("nbytes", "reserved_mib"), [(60 * MIB, 140), (60 * MIB + 1, 80)])
+def test_slack_of_an_oversize_block_stays_below_the_rounding(nbytes: int, reserved_mib: int) -> None:
+    # 80 MiB cached: 80 >= 60 + 20 is too much slack for 60 MiB, one byte more may have the whole block.
+    allocator = CachingAllocator(AllocatorConfig(max_split_size=40 * MIB))
+    allocator.free(take(allocator, 80 * MIB))
+    take(allocator, nbytes)
+    assert reserved(allocator) == reserved_mib * MIB

@@ -21,33 +21,33 @@ WEIGHT_SCALE = 0.02
 SEED = 42
 
 
-def expert_loop(x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+def expert_loop(x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor, routing: Tensor) -> Tensor:
     """Sum over each token's experts of weight * expert(x), [T, H].
 
-    `gate_up` [E, 2 I, H], `down` [E, H, I], `experts` and `weights` [T, K].
+    `gate_up` [E, 2 I, H], `down` [E, H, I], `experts` and `weights` [T, K] on the GPU; `routing` is `experts` again on the host, because
+    the sizes below depend on its values.
     """
     result = torch.zeros_like(x)
     with torch.no_grad():
         # [T, K, E] -> [E, K, T]
         assigned = F.one_hot(experts.long(), num_classes=gate_up.shape[0]).permute(2, 1, 0)
-        used = torch.greater(assigned.sum(dim=(-1, -2)), 0).nonzero()
-    for row in used:
-        expert = row[0]
-        slots, tokens = torch.where(assigned[expert])
+    for expert in routing.unique().tolist():
+        # What `torch.where(assigned[expert])` gives: one [N, 2] result whose columns are slots and tokens.
+        slots, tokens = (routing == expert).t().nonzero().to("cuda").unbind(1)
         current = x[tokens]
         gate, up = F.linear(current, gate_up[expert]).chunk(2, dim=-1)
         current = F.silu(gate) * up
         current = F.linear(current, down[expert])
         current = current * weights[tokens, slots, None]
         result.index_add_(0, tokens, current.to(result.dtype))
+    del assigned
     return result
 
 
-def draw_routing(tokens: int, num_experts: int, experts_per_token: int) -> tuple[Tensor, Tensor]:
-    """Real CPU tensors of chosen experts (int32) and router logits of the chosen, so that the loop's sizes are known."""
+def draw_routing(tokens: int, num_experts: int, experts_per_token: int) -> Tensor:
+    """Chosen experts [T, K], int32, on the host: the top of random logits."""
     logits = torch.randn(tokens, num_experts, generator=torch.Generator().manual_seed(SEED))
-    top = torch.topk(logits, experts_per_token, dim=-1)
-    return top.indices.to(torch.int32), top.values
+    return torch.topk(logits, experts_per_token, dim=-1).indices.to(torch.int32)
 
 
 def prepare_moe(row: dict[str, Any]) -> Callable[[], None]:
@@ -61,12 +61,12 @@ def prepare_moe(row: dict[str, Any]) -> Callable[[], None]:
     x = leaf(tokens, hidden_size)
     gate_up = leaf(num_experts, 2 * intermediate_size, hidden_size) * WEIGHT_SCALE
     down = leaf(num_experts, hidden_size, intermediate_size) * WEIGHT_SCALE
-    experts, router_logits = (tensor.to("cuda") for tensor in draw_routing(tokens, num_experts, config["K"]))
-    weights = torch.softmax(router_logits, dim=-1).to(torch.bfloat16).requires_grad_(True)
-    del router_logits
+    routing = draw_routing(tokens, num_experts, config["K"])
+    experts = routing.to("cuda")
+    weights = leaf(tokens, config["K"])
 
     def run() -> None:
-        y = expert_loop(x, gate_up, down, experts, weights)
+        y = expert_loop(x, gate_up, down, experts, weights, routing)
         y.backward(torch.randn_like(y), retain_graph=True)
 
     return run

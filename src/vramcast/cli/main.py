@@ -12,7 +12,7 @@ from vramcast import __version__
 from vramcast.errors import VramcastError
 from vramcast.forecast import Forecast, generation_forecast, training_forecast
 from vramcast.hardware import all_gpus
-from vramcast.job import GenerationJob, TrainingJob
+from vramcast.job import GenerationJob, GenerationOptions, TrainingJob, TrainingOptions
 from vramcast.job.checking import input_error_of
 from vramcast.models import load_model, preset_names
 from vramcast.units import format_gib
@@ -27,6 +27,7 @@ app = App(
     result_action="return_value",
 )
 
+ModelArgument = Annotated[str, Parameter(help="A preset (see `vramcast models`), a config.json or its folder, or a Hub id.")]
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="Print the forecast as JSON (integers of bytes) and nothing else.")]
 CheckFlag = Annotated[bool, Parameter(negative="", help="Exit with code 1 if it does not fit.")]
 OfflineFlag = Annotated[bool, Parameter(negative="", help="Never ask the Hugging Face Hub.")]
@@ -34,26 +35,30 @@ OfflineFlag = Annotated[bool, Parameter(negative="", help="Never ask the Hugging
 
 @app.command
 def training(
-    job: Annotated[TrainingJob, Parameter(name="*")],
+    model: ModelArgument,
+    /,
     *,
+    options: Annotated[TrainingOptions, Parameter(name="*")] = TrainingOptions(),  # noqa: B008  (frozen)
     json: JsonFlag = False,
     check: CheckFlag = False,
     offline: OfflineFlag = False,
 ) -> int:
     """Memory to train MODEL: peaks, what they are made of, and whether they fit the GPU."""
-    return _show(training_forecast(job, offline=offline), json, check)
+    return _show(training_forecast(TrainingJob(model=model, **options.model_dump()), offline=offline), json, check)
 
 
 @app.command
 def generation(
-    job: Annotated[GenerationJob, Parameter(name="*")],
+    model: ModelArgument,
+    /,
     *,
+    options: Annotated[GenerationOptions, Parameter(name="*")] = GenerationOptions(),  # noqa: B008  (frozen)
     json: JsonFlag = False,
     check: CheckFlag = False,
     offline: OfflineFlag = False,
 ) -> int:
     """Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache."""
-    return _show(generation_forecast(job, offline=offline), json, check)
+    return _show(generation_forecast(GenerationJob(model=model, **options.model_dump()), offline=offline), json, check)
 
 
 @app.command

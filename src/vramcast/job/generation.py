@@ -7,13 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from vramcast.job.options import MAX_BATCH, MAX_TOKENS, Attention, CacheKind, GenerationPrecision
 
 
-class GenerationJob(BaseModel):
-    """What a generation forecast is asked for."""
+class GenerationOptions(BaseModel):
+    """What can be said about a generation job besides its model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    model: str
-    """A preset, a config.json or its folder, or a Hub id."""
     batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 1
     """Sequences generated together."""
     prompt_length: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 512
@@ -34,3 +32,10 @@ class GenerationJob(BaseModel):
     """Memory of a custom GPU, such as 24GiB."""
     expandable_segments: bool = False
     """PYTORCH_ALLOC_CONF=expandable_segments:True."""
+
+
+class GenerationJob(GenerationOptions):
+    """What a generation forecast is asked for."""
+
+    model: str
+    """A preset, a config.json or its folder, or a Hub id."""

@@ -7,13 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from vramcast.job.options import MAX_BATCH, MAX_TOKENS, Attention, Checkpointing, Optimizer, Precision
 
 
-class TrainingJob(BaseModel):
-    """What a training forecast is asked for."""
+class TrainingOptions(BaseModel):
+    """What can be said about a training job besides its model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    model: str
-    """A preset, a config.json or its folder, or a Hub id."""
     batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 1
     """Sequences in one forward on one GPU (the micro batch)."""
     sequence_length: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -38,3 +36,10 @@ class TrainingJob(BaseModel):
     """Memory of a custom GPU, such as 24GiB."""
     expandable_segments: bool = False
     """PYTORCH_ALLOC_CONF=expandable_segments:True."""
+
+
+class TrainingJob(TrainingOptions):
+    """What a training forecast is asked for."""
+
+    model: str
+    """A preset, a config.json or its folder, or a Hub id."""

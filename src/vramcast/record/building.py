@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -93,5 +91,6 @@ def enable_checkpointing(model: Any) -> None:
 
 def quiet_transformers() -> None:
     """Silence advice that transformers prints about weights and devices a forecast has nothing to do with."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()

@@ -57,23 +57,14 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-class CastingUpdate:
-    """Mixed into a cache layer class: keys and values are kept in `cache_dtype` and handed out in the model's dtype."""
+def _casting(layer_class: Any, cache_dtype: torch.dtype) -> type:
+    """A subclass of a cache layer that keeps `cache_dtype` and hands out the model's dtype."""
 
-    cache_dtype: torch.dtype
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Store the new states; returns the whole layer, cast back."""
+    def update(self: Any, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         dtype = key_states.dtype
-        key_states, value_states = key_states.to(self.cache_dtype), value_states.to(self.cache_dtype)
-        keys, values = super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+        key_states, value_states = key_states.to(cache_dtype), value_states.to(cache_dtype)
+        keys, values = layer_class.update(self, key_states, value_states, *args, **kwargs)
         return keys.to(dtype), values.to(dtype)
 
-
-def _casting(layer_class: type, cache_dtype: torch.dtype) -> type:
     # `_layer_type` is cleared because transformers registers every subclass that has one as the default for its kind of layer.
-    return type(
-        f"Casting{layer_class.__name__}",
-        (CastingUpdate, layer_class),
-        {"cache_dtype": cache_dtype, "_layer_type": None},
-    )
+    return type(f"Casting{layer_class.__name__}", (layer_class,), {"update": update, "_layer_type": None})

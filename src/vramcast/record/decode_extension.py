@@ -30,7 +30,9 @@ class GrowingAllocation:
         """The allocation `repetition` uses of its template after the first."""
         if not self.growth_bytes and not any(self.shape_growth):
             return replace(self.first)
-        shape = tuple(size + repetition * growth for size, growth in zip(self.first.shape, self.shape_growth, strict=True))
+        shape = tuple(
+            size + repetition * growth for size, growth in zip(self.first.shape, self.shape_growth, strict=True)
+        )
         return replace(self.first, nbytes=self.first.nbytes + repetition * self.growth_bytes, shape=shape)
 
 

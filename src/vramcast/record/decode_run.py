@@ -155,7 +155,9 @@ def _values_of_mask_known(job: GenerationJob) -> Iterator[None]:
     """Follow the padding mask by value at any length: whether it is all ones decides if attention gets a dense mask."""
     elements = job.batch_size * (job.prompt_length + job.max_new_tokens)
     if elements > MAX_MASK_ELEMENTS:
-        fix = f"batch_size x (prompt_length + max_new_tokens) is {elements}; at most {MAX_MASK_ELEMENTS} can be recorded"
+        fix = (
+            f"batch_size x (prompt_length + max_new_tokens) is {elements}; at most {MAX_MASK_ELEMENTS} can be recorded"
+        )
         raise InputError("batch_size", job.batch_size, fix)
     before = dispatch_mode.MAX_KNOWN_ELEMENTS
     dispatch_mode.MAX_KNOWN_ELEMENTS = max(before, elements)
