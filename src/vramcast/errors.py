@@ -7,6 +7,7 @@
     │   ├── ModelConfigError    a config.json has a missing or absurd field
     │   └── SnapshotError       a memory snapshot cannot be read
     ├── MissingExtraError       an optional dependency is needed; carries the exact install line
+    ├── AllocatorOutOfMemory    a replay within a capacity finds no memory (`vramcast.allocator`)
     └── RecordingError          the recorder cannot follow this code; names the operator or the call
 
 The command line prints the message of any of them on stderr and exits with code 2.

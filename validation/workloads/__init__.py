@@ -1,4 +1,4 @@
-"""Published workloads rewritten for the virtual GPU: every module of this folder is searched for a `WORKLOADS` table."""
+"""Published workloads rewritten for the virtual GPU; every module of this folder may have a `WORKLOADS` table."""
 
 import pkgutil
 from collections.abc import Callable

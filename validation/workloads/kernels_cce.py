@@ -1,7 +1,7 @@
 """The plain PyTorch baseline of the Cut Cross-Entropy benchmark: Gemma-2's softcapped output layer with cross entropy.
 
-The published figure is an increment: the allocated peak of one call, from a state in which the inputs exist, gradients do not, and an
-earlier call has left the cuBLAS workspaces.
+The published figure is an increment: the allocated peak of one call, from a state in which the inputs exist,
+gradients do not, and an earlier call has left the cuBLAS workspaces.
 
 Source: github.com/apple/ml-cross-entropy, benchmark/__main__.py (the loss) and benchmark/memory.py (the measurement).
 """
@@ -24,7 +24,7 @@ SOFTCAP = 30.0
 
 
 def softcapped_loss(hidden: Tensor, classifier: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy of softcapped logits [N, V]; `logits` is rebound so that each step frees what the loop's author freed."""
+    """Mean cross entropy of softcapped logits [N, V]; rebinding `logits` frees the uncapped ones, as there."""
     logits = hidden @ classifier.T
     logits = torch.tanh(logits / SOFTCAP) * SOFTCAP
     return F.cross_entropy(logits.float(), targets)

@@ -1,9 +1,11 @@
 """Plain PyTorch and Hugging Face baselines of the Liger-Kernel benchmark (`benchmark/data/all_benchmark_data.csv`).
 
-Each `prepare_*` builds the tensors that the benchmark script builds before it resets the peak, and returns the pass it measures. A pass
-keeps the inputs' and weights' `.grad` from the pass before, as the script does, and a retained graph lives until its output dies.
+Each `prepare_*` builds the tensors that the benchmark script builds before it resets the peak, and returns the pass
+it measures. A pass finds the `.grad` that the pass before left, as in the script, and a retained graph lives until
+its output dies.
 
-Source: github.com/linkedin/Liger-Kernel, benchmark/scripts/ at the commits that added the rows (b5672a15, 7e3683e2, 6b2fd02d, 2120862b).
+Source: github.com/linkedin/Liger-Kernel, benchmark/scripts/ at the commits that added the rows (b5672a15, 7e3683e2,
+2120862b).
 """
 
 from collections.abc import Callable
@@ -41,7 +43,7 @@ def prepare_cross_entropy(row: dict[str, Any]) -> Pass:
 
 
 def prepare_fused_linear_cross_entropy(row: dict[str, Any]) -> Pass:
-    """Output projection [H, V] and cross entropy; the script builds the projection of both providers before it picks one."""
+    """Output projection [H, V] and cross entropy; the script builds the projections of both providers."""
     config, tokens = row["extra"]["config"], int(row["extra"]["x_value"])
     head, unused_head = (_projection(config["H"], config["V"]) for _ in range(2))
     hidden = _leaf(tokens, config["H"])
@@ -100,13 +102,17 @@ def prepare_rope(row: dict[str, Any]) -> Pass:
     config, tokens = row["extra"]["config"], int(row["extra"]["x_value"])
     head_dim = config["hidden_size"] // config["num_q_heads"]
     # [B, T, H, D] -> [B, H, T, D]
-    query, key = (_leaf(1, tokens, config[heads], head_dim).transpose(1, 2) for heads in ("num_q_heads", "num_kv_heads"))
+    query, key = (
+        _leaf(1, tokens, config[heads], head_dim).transpose(1, 2) for heads in ("num_q_heads", "num_kv_heads")
+    )
     gradients = torch.randn_like(query), torch.randn_like(key)
     frequencies = 1.0 / 10_000 ** (torch.arange(0, head_dim, 2, device="cuda").float() / head_dim)
     positions = torch.arange(tokens, device="cuda")
     # An outer product by matmul, as Llama's rotary embedding makes it: this is what takes the cuBLAS workspace.
     angles = (frequencies[None, :, None] @ positions[None, None, :].float()).transpose(1, 2)
-    cosine, sine = (function(torch.cat((angles, angles), dim=-1)).to(query.dtype) for function in (torch.cos, torch.sin))
+    cosine, sine = (
+        function(torch.cat((angles, angles), dim=-1)).to(query.dtype) for function in (torch.cos, torch.sin)
+    )
     del angles
 
     def run() -> None:
@@ -130,7 +136,7 @@ def _turn_halves(x: Tensor) -> Tensor:
 
 
 def prepare_megatron_swiglu(row: dict[str, Any]) -> Pass:
-    """silu(first half) * second half of the joined projection's output [S, B, 2 F]; the gradient is dropped before each pass."""
+    """silu(first half) * second half of a joined projection's output [S, B, 2 F]; each pass drops `.grad` first."""
     config, width = row["extra"]["config"], int(row["extra"]["x_value"])
     joined = _leaf(config["S"], config["B"], 2 * width)
 

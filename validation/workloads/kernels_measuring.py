@@ -10,7 +10,7 @@ from vramcast.hardware import find_gpu
 from vramcast.virtual_gpu import VirtualGPU
 
 ITERATIONS = 3
-"""The publisher takes the median of ten; from the second on all are alike, because `.grad` and workspaces then exist."""
+"""The publisher takes the median of ten; from the second on all are alike: `.grad` and workspaces then exist."""
 
 
 def peak_of_repeated(function: Callable[[], Any]) -> int:
@@ -24,7 +24,7 @@ def peak_of_repeated(function: Callable[[], Any]) -> int:
 def measure_kernel(
     row: dict[str, Any], prepare: Callable[[dict[str, Any]], Callable[[], Any]], *, torch_version: str
 ) -> WorkloadResult:
-    """Forecast of one kernel row: `prepare` makes weights and inputs on the GPU and returns one forward and backward pass."""
+    """Forecast of one kernel row: `prepare` makes weights and inputs on the GPU and returns the pass to measure."""
     with VirtualGPU(find_gpu(row["gpu"]), torch_version=torch_version, record=False) as gpu:
         peak = peak_of_repeated(prepare(row))
         reserved = gpu.peak_reserved_bytes

@@ -1,12 +1,14 @@
 """A mixture of experts as a Python loop over experts, the baseline of Liger's fused MoE benchmark.
 
-Routing decides the sizes: it is drawn at random by the script, so it is drawn here too, from a generator of our own. The published
-sweeps over tokens and over experts reach the same point with 1.1 MiB between them (0.016 %): that is the spread of the draw.
+Routing decides the sizes: it is drawn at random by the script, so it is drawn here too, from a generator of our own.
+The published sweeps over tokens and over experts meet in one point with 1.1 MiB between them (0.016 %): the spread of
+the draw.
 
 Source: github.com/linkedin/Liger-Kernel at 1faa0131, benchmark/scripts/benchmark_fused_moe.py.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +19,10 @@ from validation.workloads.kernels_liger import torch_version_of
 from validation.workloads.kernels_measuring import measure_kernel
 from validation.workloads.result import WorkloadResult
 
+NOTES = (
+    "CUDA's autograd engine sums the experts' weight gradients in place where it holds the last reference; on meta "
+    "tensors it allocates every sum, so one more [E, 2 I, H] buffer (768 MiB) is alive at the forecast's peak"
+)
 WEIGHT_SCALE = 0.02
 SEED = 42
 
@@ -24,8 +30,8 @@ SEED = 42
 def expert_loop(x: Tensor, gate_up: Tensor, down: Tensor, experts: Tensor, weights: Tensor, routing: Tensor) -> Tensor:
     """Sum over each token's experts of weight * expert(x), [T, H].
 
-    `gate_up` [E, 2 I, H], `down` [E, H, I], `experts` and `weights` [T, K] on the GPU; `routing` is `experts` again on the host, because
-    the sizes below depend on its values.
+    `gate_up` [E, 2 I, H], `down` [E, H, I], `experts` and `weights` [T, K] on the GPU; `routing` is `experts` again
+    on the host, because the sizes below depend on its values.
     """
     result = torch.zeros_like(x)
     with torch.no_grad():
@@ -74,7 +80,8 @@ def prepare_moe(row: dict[str, Any]) -> Callable[[], None]:
 
 def forecast_moe(row: dict[str, Any]) -> WorkloadResult:
     """Allocated peak of one forward and backward pass."""
-    return measure_kernel(row, prepare_moe, torch_version=torch_version_of(row))
+    result = measure_kernel(row, prepare_moe, torch_version=torch_version_of(row))
+    return replace(result, notes=NOTES)
 
 
 WORKLOADS = {"liger-040": forecast_moe}

@@ -76,7 +76,8 @@ class EagerAttention(nn.Module):
         batch, tokens, _ = x.shape
         # The order of the three products is the guide's; [B, T, E] -> [B, H, T, D]
         key, query, value = (
-            projection(x).view(batch, tokens, HEADS, -1).transpose(1, 2) for projection in (self.key, self.query, self.value)
+            projection(x).view(batch, tokens, HEADS, -1).transpose(1, 2)
+            for projection in (self.key, self.query, self.value)
         )
         scores = query @ key.transpose(2, 3)
         blocked = self._blocked(tokens, x.device)

@@ -1,7 +1,7 @@
 """Training runs of "Build a Large Language Model From Scratch", ch05/10: GPT-2 124M, batch 8, context 1024, on an A100.
 
-The script evaluates on one batch of each set every 15 steps, samples 50 tokens after each epoch and prints what is reserved at the
-end; reserved memory never shrinks, so that is its peak.
+The script evaluates on one batch of each set every 15 steps, samples 50 tokens after each epoch and prints what is
+reserved at the end; reserved memory never shrinks, so that is its peak.
 
 Source: github.com/rasbt/LLMs-from-scratch, ch05/10_llm-training-speed/00_orig.py and README.md (steps 1, 5 and 7).
 """

@@ -112,8 +112,7 @@ class CachingAllocator:
                 self._all.inactive_split_bytes -= size
                 pool.statistics.inactive_split -= 1
                 pool.statistics.inactive_split_bytes -= size
-        block.state = LIVE
-        block.requested = nbytes
+        block.state, block.requested = LIVE, nbytes
         self._all.count_malloc(size, nbytes)
         pool.statistics.count_malloc(size, nbytes)
         if pending:

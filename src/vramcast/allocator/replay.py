@@ -18,7 +18,7 @@ Events = Sequence[tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class MarkReading:
-    """The allocator at a named instant; peaks are those since the start or the last reset."""
+    """The allocator at a named instant; peaks are those since the start or the last reset, `interval_*` those since the mark before."""
 
     name: str
     position: int
@@ -28,6 +28,7 @@ class MarkReading:
     peak_allocated_bytes: int
     peak_active_bytes: int
     peak_reserved_bytes: int
+    interval_peak_allocated_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Replayer:
         self._position = 0
         self._peak_allocated = self._peak_reserved = 0
         self._peak_allocated_position = self._peak_reserved_position = 0
+        self._interval_peak = 0
         self._readings: list[MarkReading] = []
         self._failures: list[FailedAllocation] = []
         self._fed: list[Events] = []
@@ -129,6 +131,7 @@ class Replayer:
         malloc, free, counts = self.allocator.malloc, self.allocator.free, self.allocator.statistics.all
         note_size = self._handed_out.append if self._track_live else None
         position, peak_allocated, peak_reserved = self._position, self._peak_allocated, self._peak_reserved
+        interval_peak = self._interval_peak
         for kind, target, value in events:
             if kind == 0:  # ALLOC
                 if target in blocks:
@@ -145,6 +148,8 @@ class Replayer:
                         break
                 if note_size is not None:
                     note_size(0 if block is None else block.size)
+                if counts.allocated_bytes > interval_peak:
+                    interval_peak = counts.allocated_bytes
                 if counts.allocated_bytes_peak > peak_allocated:
                     peak_allocated = counts.allocated_bytes_peak
                     self._peak_allocated_position = position
@@ -154,10 +159,13 @@ class Replayer:
             elif kind == 1:  # FREE
                 free(blocks.pop(target))
             else:
+                self._interval_peak = interval_peak
                 self._apply(kind, target, value, position)
+                interval_peak = self._interval_peak
                 peak_allocated, peak_reserved = counts.allocated_bytes_peak, counts.reserved_bytes_peak
             position += 1
         self._position, self._peak_allocated, self._peak_reserved = position, peak_allocated, peak_reserved
+        self._interval_peak = interval_peak
 
     def _apply(self, kind: int, target: int, value: int, position: int) -> None:
         """Every event but ALLOC and FREE."""
@@ -199,8 +207,10 @@ class Replayer:
             peak_allocated_bytes=counts.allocated_bytes_peak,
             peak_active_bytes=counts.active_bytes_peak,
             peak_reserved_bytes=counts.reserved_bytes_peak,
+            interval_peak_allocated_bytes=self._interval_peak,
         )
         self._readings.append(reading)
+        self._interval_peak = counts.allocated_bytes
 
     def result(self) -> ReplayResult:
         """Everything up to the last event fed."""

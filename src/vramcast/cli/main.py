@@ -67,17 +67,12 @@ def gpus(*, json: JsonFlag = False) -> int:
     if json:
         print(json_library.dumps([gpu.model_dump(mode="json") for gpu in all_gpus()]))
         return EXIT_DONE
-    table = Table("GPU", "architecture", "memory", "bandwidth GB/s", "bf16 TFLOPS", "memory from", box=None)
+    table = Table("GPU", "architecture", "memory", "GB/s", "bf16 TFLOPS", box=None)
+    table.columns[0].no_wrap = True
     for gpu in all_gpus():
         bandwidth = gpu.memory_bandwidth_bytes_per_second
-        table.add_row(
-            gpu.name,
-            gpu.architecture,
-            format_gib(gpu.memory_total_bytes),
-            "" if bandwidth is None else f"{bandwidth / 1e9:.0f}",
-            str(gpu.dense_tflops.bf16 or ""),
-            gpu.verified,
-        )
+        speed = "" if bandwidth is None else f"{bandwidth / 1e9:.0f}"
+        table.add_row(gpu.name, gpu.architecture, format_gib(gpu.memory_total_bytes), speed, str(gpu.dense_tflops.bf16 or ""))
     Console().print(table)
     return EXIT_DONE
 

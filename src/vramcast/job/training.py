@@ -24,11 +24,11 @@ class TrainingOptions(BaseModel):
     """sdpa (the backend PyTorch would choose on that GPU), eager, flash, efficient or math."""
     checkpointing: Checkpointing = "none"
     """Activation checkpointing: none, or full (every transformer block)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
     """Dropout probability everywhere in the model; the model's own if not given."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 1
     """Micro batches per optimizer step."""
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Clip gradients to this norm before each step; no clipping if not given."""
     gpu: str = "a100-80gb"
     """A row of the hardware file (see `vramcast gpus`), or custom together with --gpu-memory."""

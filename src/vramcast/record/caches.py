@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def cache_arguments(job: GenerationJob, model: Any) -> dict[str, Any]:
     """Keyword arguments of `model.generate` that choose the cache.
 
-    A cache dtype other than the model's needs a cache that casts: transformers' own layers (sliding windows included) with keys and
-    values cast on the way in, and the whole layer cast back on the way out, as its quantised caches do. Each step then holds one
-    layer's cache in the model's dtype as well.
+    A cache dtype other than the model's needs a cache that casts: transformers' own layers (sliding windows included)
+    with keys and values cast on the way in, and the whole layer cast back on the way out, as its quantised caches do.
+    Each step then holds one layer's cache in the model's dtype as well.
     """
     if job.kv_cache_dtype is None or job.kv_cache_dtype == job.precision:
         return {"cache_implementation": "static"} if job.cache == "static" else {}
@@ -35,7 +35,8 @@ def cache_arguments(job: GenerationJob, model: Any) -> dict[str, Any]:
 
 
 def cached_tokens(prompt_length: int, max_new_tokens: int) -> int:
-    """Tokens in the cache at the end of a generation: the last token is chosen but never read, so its keys are never made.
+    """Tokens in the cache at the end of a generation: the last token is chosen but never read, so its keys are never
+    made.
 
     Source: `max_cache_length = generation_config.max_length - 1` in transformers `generation/utils.py`.
     """
@@ -66,5 +67,6 @@ def _casting(layer_class: Any, cache_dtype: torch.dtype) -> type:
         keys, values = layer_class.update(self, key_states, value_states, *args, **kwargs)
         return keys.to(dtype), values.to(dtype)
 
-    # `_layer_type` is cleared because transformers registers every subclass that has one as the default for its kind of layer.
+    # `_layer_type` is cleared because transformers registers every subclass that has one as the default for its kind of
+    # layer.
     return type(f"Casting{layer_class.__name__}", (layer_class,), {"update": update, "_layer_type": None})

@@ -1,12 +1,13 @@
 """The decode steps of a generation that were not recorded one by one, as a few templates that unroll to exact events.
 
-A step of decoding repeats the events of the step before; only sizes change, affinely in the step number. A `StepTemplate` holds one
-step, a `DecodeSegment` the run of steps it stands for. Where a kernel pads to a multiple (16 mask columns, say) neighbouring steps
-differ, but steps a whole padding apart do not: a segment then holds one template for each step of that period.
+A step of decoding repeats the events of the step before; only sizes change, affinely in the step number. A
+`StepTemplate` holds one step, a `DecodeSegment` the run of steps it stands for. Where a kernel pads to a multiple (16
+mask columns, say) neighbouring steps differ, but steps a whole padding apart do not: a segment then holds one template
+for each step of that period.
 
-A step names what it frees by place, not by index: one of its own allocations (0, 1, ... in order of birth), or one of the `state`,
-the allocations alive at its begin and born after loading, in order of birth (-1 the first, -2 the second, ...). This is what makes
-two steps comparable. Plain data; no torch.
+A step names what it frees by place, not by index: one of its own allocations (0, 1, ... in order of birth), or one of
+the `state`, the allocations alive at its begin and born after loading, in order of birth (-1 the first, -2 the second,
+...). This is what makes two steps comparable. Plain data; no torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,8 @@ class DecodeExtension:
     """Every step that follows the recorded part of a generation, and what is left to do after the last."""
 
     state: tuple[int, ...]
-    """Indices of the recorded allocations that are alive at the end of the recorded part and were born after loading."""
+    """Indices of the recorded allocations that are alive at the end of the recorded part and were born after
+    loading."""
     segments: tuple[DecodeSegment, ...]
     tail: StepTemplate
     """Choosing the last token and giving the cache back."""

@@ -1,6 +1,7 @@
 """From recorded steps to templates: three steps that repeat settle a template, later recorded steps confirm it.
 
-Nothing is fitted in the statistical sense: a template is accepted only where every event agrees and every size is exactly affine.
+Nothing is fitted in the statistical sense: a template is accepted only where every event agrees and every size is
+exactly affine.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ REPETITIONS = 3
 
 
 def fit_segment(steps: Sequence[StepTemplate], *, first_step: int, period: int) -> DecodeSegment | None:
-    """A segment that starts with the `REPETITIONS * period` consecutive recorded `steps`, or None where they do not repeat."""
+    """A segment that starts with the `REPETITIONS * period` consecutive recorded `steps`, or None where they do not
+    repeat."""
     assert len(steps) >= REPETITIONS * period
     templates = []
     for turn in range(period):
@@ -45,15 +47,24 @@ def literal_segment(step: StepTemplate, *, number: int) -> DecodeSegment:
     return DecodeSegment(number, number, (step,))
 
 
+def why_no_fit(steps: Sequence[StepTemplate], *, first_step: int) -> str:
+    """What keeps consecutive recorded steps from being uses of one template, in words."""
+    if not _same_structure(*steps[:2]):
+        return f"decode step {first_step + 1}: another order of allocations and frees"
+    segment = DecodeSegment(first_step, first_step, (_template_of_two(*steps[:2]),))
+    return disagreement(segment, steps, first_step=first_step) or "sizes do not grow evenly"
+
+
 def _fit_template(uses: Sequence[StepTemplate]) -> StepTemplate | None:
-    first, second = uses[:2]
-    if not _same_structure(first, second):
+    if not _same_structure(*uses[:2]):
         return None
-    template = replace(first, allocations=tuple(map(_growing, first.allocations, second.allocations)))
-    for repetition, use in enumerate(uses):
-        if _difference(template, repetition, use) is not None:
-            return None
-    return template
+    template = _template_of_two(*uses[:2])
+    fits = all(_difference(template, repetition, use) is None for repetition, use in enumerate(uses))
+    return template if fits else None
+
+
+def _template_of_two(first: StepTemplate, second: StepTemplate) -> StepTemplate:
+    return replace(first, allocations=tuple(map(_growing, first.allocations, second.allocations)))
 
 
 def _growing(first: GrowingAllocation, second: GrowingAllocation) -> GrowingAllocation:

@@ -22,19 +22,21 @@ Progress = Callable[[int, int], None]
 _STEPS_BETWEEN_REPORTS = 16
 WORTH_SKIPPING = 4
 """Comparing all blocks from step to step pays only where at least so many steps ask for the same sizes."""
-LONGEST_CYCLE = 4
-"""Steps after which a state may come back; two buffers that take turns make it two."""
+LONGEST_CYCLE = 16
+"""Steps after which a state may come back: small tensors that are remade each step take turns in a few blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationReplay:
-    """What the replay of a whole generation came to. Bytes, as `torch.cuda.max_memory_allocated()` and its siblings count them."""
+    """What the replay of a whole generation came to. Bytes, as `torch.cuda.max_memory_allocated()` and its siblings
+    count them."""
 
     peak_allocated_bytes: int
     peak_active_bytes: int
     peak_reserved_bytes: int
     peak_step: int
-    """Decode step in which the allocated peak is first reached; 0 = in the recorded head (load, prefill, first steps)."""
+    """Decode step in which the allocated peak is first reached; 0 = in the recorded head (load, prefill, first
+    steps)."""
     live_at_peak: tuple[tuple[Allocation, int], ...]
     """Every allocation alive at the allocated peak with the bytes of its block; they sum to `peak_allocated_bytes`."""
     num_events: int
@@ -62,8 +64,8 @@ def replay_generation(
 ) -> GenerationReplay:
     """Replay the recorded head, then every decode step; exact, with nothing skipped but steps that change nothing.
 
-    A step that leaves every block of the allocator where it found it is not replayed again until one of its sizes, rounded to the
-    allocator's 512 bytes, changes.
+    A step that leaves every block of the allocator where it found it is not replayed again until one of its sizes,
+    rounded to the allocator's 512 bytes, changes.
 
     Args:
         timeline: `Recording.timeline`.

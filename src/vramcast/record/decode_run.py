@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +12,8 @@ from vramcast.errors import InputError
 from vramcast.record.building import attention_backend
 from vramcast.record.caches import cache_arguments, cached_tensors
 from vramcast.record.decode_extension import AFTER_DECODE
-from vramcast.record.decode_steps import CutTimeline, cut_steps
-from vramcast.timeline import EventKind, Timeline
+from vramcast.record.decode_unrolling import GenerationRun
+from vramcast.timeline import Timeline
 from vramcast.virtual_gpu import VirtualGPU, dispatch_mode
 
 if TYPE_CHECKING:
@@ -29,45 +28,15 @@ class _EnoughSteps(Exception):
     """Leaves `generate` once the wanted steps are recorded."""
 
 
-@dataclass(slots=True)
-class GenerationRun:
-    """What one run left: plain data."""
-
-    timeline: Timeline
-    first_allocation: int
-    """Index of the first allocation after loading."""
-    boundaries: list[int]
-    """Number of events at the end of the prefill's forward pass and of each decode step's."""
-    flops: list[int]
-    """FLOPs so far at each boundary."""
-    parameters: int = 0
-    kernels: dict[str, int] = field(default_factory=dict)
-    assumptions: list[str] = field(default_factory=list)
-    sliding_windows: tuple[int, ...] = ()
-
-    def cut(self) -> CutTimeline:
-        """The steps; the last one is the tail, where the run went to its end."""
-        boundaries = self.boundaries
-        if boundaries[-1] < len(self.timeline.events):
-            boundaries = [*boundaries, len(self.timeline.events)]
-        return cut_steps(self.timeline, boundaries, first_allocation=self.first_allocation)
-
-    def head(self, num_steps: int) -> Timeline:
-        """The timeline up to the end of a decode step."""
-        events = self.timeline.events[: self.boundaries[num_steps]]
-        allocations = sum(event.kind is EventKind.ALLOC for event in events)
-        marks = sum(event.kind is EventKind.MARK for event in events)
-        return Timeline(self.timeline.allocations[:allocations], events, self.timeline.marks[:marks])
-
-
 def run_generation(
     job: GenerationJob, build: Callable[[], Any], gpu: GPU, *, stop_after: int | None = None
 ) -> GenerationRun:
     """Run the job, or its prefill and the first `stop_after` decode steps.
 
-    Greedy decoding that never stops early, as `generate(input_ids, attention_mask=ones, do_sample=False, use_cache=True)` runs it,
-    in eager mode. Marks: `after_load`; `after_prefill` and `decode_step` at the end of a forward pass; `after_decode` at the end of
-    the last one. What follows a forward pass (choosing the token) belongs to the next step.
+    Greedy decoding that never stops early, as `generate(input_ids, attention_mask=ones, do_sample=False,
+    use_cache=True)` runs it, in eager mode. Marks: `after_load`; `after_prefill` and `decode_step` at the end of a
+    forward pass; `after_decode` at the end of the last one. What follows a forward pass (choosing the token) belongs to
+    the next step.
     """
     with VirtualGPU(gpu) as machine, _values_of_mask_known(job):
         with machine.in_phase("load"):
@@ -91,7 +60,8 @@ def _copied(timeline: Timeline) -> Timeline:
 def _generate(job: GenerationJob, machine: VirtualGPU, model: Any) -> None:
     from transformers import GenerationConfig
 
-    # Without an end-of-text token every sequence gets all its tokens; the checkpoint's own settings must not add it back.
+    # Without an end-of-text token every sequence gets all its tokens; the checkpoint's own settings must not add it
+    # back.
     model.generation_config = GenerationConfig(pad_token_id=0)
     shape = (job.batch_size, job.prompt_length)
     prompt = machine.host_tensor(shape, torch.long).to("cuda")
@@ -159,9 +129,9 @@ def _values_of_mask_known(job: GenerationJob) -> Iterator[None]:
             f"batch_size x (prompt_length + max_new_tokens) is {elements}; at most {MAX_MASK_ELEMENTS} can be recorded"
         )
         raise InputError("batch_size", job.batch_size, fix)
-    before = dispatch_mode.MAX_KNOWN_ELEMENTS
-    dispatch_mode.MAX_KNOWN_ELEMENTS = max(before, elements)
+    before = dispatch_mode.MAX_KNOWN_ELEMENTS  # type: ignore[attr-defined]
+    dispatch_mode.MAX_KNOWN_ELEMENTS = max(before, elements)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        dispatch_mode.MAX_KNOWN_ELEMENTS = before
+        dispatch_mode.MAX_KNOWN_ELEMENTS = before  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """Which steps repeat which: regimes of a generation found from a handful of recorded steps.
 
-A regime ends where something changes for good, such as a sliding window that is full. It is looked for by halving: where the steps at
-the low end do not lead exactly to those at the high end, steps in the middle are recorded, down to a short run that is recorded whole.
+A regime ends where something changes for good, such as a sliding window that is full. It is looked for by halving:
+where the steps at the low end do not lead exactly to those at the high end, steps in the middle are recorded, down to a
+short run that is recorded whole.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from vramcast.errors import RecordingError
 from vramcast.record.decode_extension import DecodeSegment, StepTemplate
-from vramcast.record.decode_fit import REPETITIONS, disagreement, fit_segment, literal_segment, predicts
+from vramcast.record.decode_fit import REPETITIONS, disagreement, fit_segment, literal_segment, predicts, why_no_fit
 
 PERIODS = (1, 16)
-"""Steps after which the events repeat: 1, or 16 where a kernel pads a row of the mask to a multiple of 8 or 16 elements."""
+"""Steps after which the events repeat: 1, or 16 where a kernel pads a row of the mask to a multiple of 8 or 16
+elements."""
 LITERAL_RUN = 16
 """A gap of so many steps is recorded whole instead of being halved further, and ..."""
 MAX_LITERAL_STEPS = 160
@@ -70,8 +72,7 @@ def _reason(low: RecordedSteps, high: RecordedSteps) -> str:
     fit = fit_segment(low.steps[:REPETITIONS], first_step=low.first_step, period=1)
     if fit is not None:
         return disagreement(fit, high.steps, first_step=high.first_step) or "steps between the recorded ones differ"
-    first = literal_segment(low.steps[0], number=low.first_step)
-    return disagreement(first, low.steps[1:], first_step=low.first_step + 1) or "sizes do not grow evenly"
+    return why_no_fit(low.steps[:REPETITIONS], first_step=low.first_step)
 
 
 @dataclass(slots=True)

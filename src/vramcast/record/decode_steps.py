@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vramcast.record.decode_extension import GrowingAllocation, StepTemplate
 from vramcast.timeline import Event, EventKind, Timeline
@@ -25,7 +26,8 @@ def cut_steps(timeline: Timeline, boundaries: Sequence[int], *, first_allocation
     Args:
         timeline: load, prefill and the steps.
         boundaries: step i is made of the events from `boundaries[i]` up to, not including, `boundaries[i + 1]`.
-        first_allocation: index of the first allocation after loading; those before it live on and are never named by a step.
+        first_allocation: index of the first allocation after loading; those before it live on and are never named by a
+        step.
     """
     live: dict[int, None] = {}
     for kind, target, _ in timeline.events[: boundaries[0]]:
@@ -34,7 +36,7 @@ def cut_steps(timeline: Timeline, boundaries: Sequence[int], *, first_allocation
         elif kind is EventKind.FREE:
             live.pop(target, None)
     steps, states = [], [tuple(live)]
-    for begin, end in zip(boundaries, boundaries[1:], strict=False):
+    for begin, end in pairwise(boundaries):
         step, state = _cut_step(timeline, timeline.events[begin:end], states[-1])
         steps.append(step)
         states.append(state)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vramcast.record.building import attention_backend, autocast_region, enable_checkpointing, model_builder, weight_dtype
+from vramcast.record.failures import explained
 from vramcast.record.optimizers import build_optimizer
 from vramcast.timeline.recording import Recording
 from vramcast.virtual_gpu import VirtualGPU
@@ -26,7 +27,7 @@ def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, steps: i
     `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`, `after_optimizer` and `after_step`.
     """
     build = model_builder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
-    with VirtualGPU(gpu) as machine:
+    with explained(job, "batch_size x sequence_length"), VirtualGPU(gpu) as machine:
         model = build().to("cuda").train()
         if job.checkpointing == "full":
             enable_checkpointing(model)

@@ -128,6 +128,8 @@ def _upload(machine: VirtualGPU, tensor: T, target: int, dtype: torch.dtype, for
     """A real CPU tensor becomes virtual; its content stays known if it is small."""
     if tensor.requires_grad and not tensor.is_leaf:
         raise NotImplementedError("a real CPU tensor that is part of an autograd graph cannot be moved to a virtual GPU; create it on the GPU")
+    if tensor.requires_grad:
+        machine.assumptions.add_with_line("a real CPU leaf was moved to the GPU: its copy is taken as the leaf, and keeps the gradient there,")
     with DisableTorchFunction(), torch.no_grad():
         source = tensor.detach()
         moved = torch.empty_like(source, dtype=dtype, device="meta", **formats)
@@ -178,6 +180,28 @@ def _cpu(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs) if machine.storages.device_of(args[0]) is None else move(machine, args[0], HOST)
 
 
+@handles(T.data.__set__)  # type: ignore[attr-defined]
+def _set_data(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> None:
+    value = machine.value_of(args[1])
+    func(*args)
+    _carry_value(machine, args[0], value)
+
+
+@handles(T.__deepcopy__)
+def _deepcopy(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> T:
+    # The copy gets the attributes of the original, whose known value is that of another storage.
+    value = machine.value_of(args[0])
+    copy: T = func(*args, **kwargs)
+    _carry_value(machine, copy, None if value is None else value.detach().clone())
+    return copy
+
+
+def _carry_value(machine: VirtualGPU, tensor: T, value: T | None) -> None:
+    record = machine.storages.of(tensor)
+    if value is not None and record is not None and value.numel() <= MAX_KNOWN_ELEMENTS:
+        remember_value(tensor, record, value)
+
+
 @handles(torch.tensor, torch.as_tensor, torch.asarray)
 def _tensor(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     """Built on the CPU first, then moved, so that its value stays known."""
@@ -200,12 +224,14 @@ def _tensor(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
 @handles(T.type)
 def _type(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     requested = args[1] if len(args) > 1 else kwargs.get("dtype")
+    if isinstance(requested, type):
+        requested = f"{requested.__module__}.{requested.__name__}"
     device = machine.storages.device_of(args[0])
     if requested is None and device is not None:
         with DisableTorchFunction():
             name = torch.empty(0, dtype=args[0].dtype).type()
         return name.replace("torch.", "torch.cuda.") if device >= 0 else name
     if isinstance(requested, str) and "cuda" in requested:
-        return move(machine, args[0], machine.current_device, getattr(torch, requested.rpartition(".")[2].removesuffix("Tensor").lower()))
+        return move(machine, args[0], machine.current_device, getattr(torch, requested.rpartition(".")[2]).dtype)
     return func(*args, **kwargs)
 

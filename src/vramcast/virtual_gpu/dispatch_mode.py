@@ -6,6 +6,7 @@ inputs; an operator that mixes CUDA and host tensors raises PyTorch's own error,
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramcast.virtual_gpu import dynamic_shapes
-from vramcast.virtual_gpu.storages import HOST, DisableTorchFunction, raw_is_meta
+from vramcast.virtual_gpu.storages import HOST, TRUE_META, DisableTorchFunction, raw_is_meta
 from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, known_value, remember_value
 
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ RANDOM_OR_UNINITIALISED = frozenset(
 """Operators whose result must not be taken as known: another run gives other values."""
 
 _VALUE_FROM_SHAPE = frozenset("zeros_like ones_like full_like new_zeros new_ones new_full".split())
+_OVERWRITING = frozenset("fill_ zero_ copy_".split())
+"""In-place operators that leave nothing of the old content."""
 _DEVICE_CHECKED = frozenset(
-    "add sub mul div mm addmm bmm baddbmm embedding cat where native_layer_norm convolution nll_loss_forward "
+    "mm addmm bmm baddbmm embedding cat native_layer_norm convolution nll_loss_forward "
     "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention".split()
 )
+"""Operators that refuse mixed devices, besides all pointwise ones."""
+_MOVES = frozenset("copy_ _to_copy".split())
+_HOST_OUTPUTS = {"_scaled_dot_product_efficient_attention": (2, 3), "_efficient_attention_forward": (2, 3)}
+"""Results that CUDA leaves on the CPU: the random seed and offset, scalars, outside graph capture (`attention.cu`)."""
 _LOSS_SCALE = frozenset(("_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_"))
-_MISSING = object()
 
 
 def flatten_tensors(values: Any, found: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -99,17 +105,18 @@ class RecordingDispatchMode(TorchDispatchMode):
         if name is None:
             name = self._names[func] = func._schema.name.rpartition("::")[2]
         machine = self.machine
-        if name == "_local_scalar_dense":
-            return machine.read_scalar(args[0])
         records = [machine.storages.of_storage(tensor.untyped_storage()) for tensor in virtual]
         device = self._result_device(records)
         if device is None:
             return func(*args, **kwargs)
-        if len(virtual) != len(tensors) or (device >= 0 and name in _DEVICE_CHECKED):
+        if name == "_local_scalar_dense":
+            return machine.read_scalar(args[0])
+        if len(virtual) != len(tensors) or (device >= 0 and _is_device_checked(func, name)):
             if name == "copy_" and not raw_is_meta(args[0]):
                 machine.assumptions.add_with_line("a virtual value was copied into a real CPU tensor, which keeps its old content,")
                 return args[0]
-            _check_devices(name, device, tensors, virtual, records)
+            if device >= 0 and _is_device_checked(func, name):
+                _check_devices(name, device, tensors, virtual, records)
             args = map_tensors(args, machine.virtual_on_host) if name not in ("copy_", "_to_copy") else args
         if kwargs.get("generator") is not None:
             kwargs = {**kwargs, "generator": None}
@@ -119,19 +126,22 @@ class RecordingDispatchMode(TorchDispatchMode):
         machine.begin_operator(func, name, device, args, kwargs)
         value = self._known_result(func, name, args, kwargs, tensors)
         out = self._execute(func, name, args, kwargs, value)
-        self._finish(func, name, device, args, out, value)
+        self._finish(func, name, device, args, kwargs, out, value)
         machine.end_operator(func, name, device, args, kwargs, out)
         return out
 
     def _result_device(self, records: list[Any]) -> int | None:
-        """Tag of the results: forced by a move, else the highest tag of the inputs, else the device named in the call."""
+        """Tag of the results: forced by a move, else the highest of the inputs, else the device named in the call, else the current GPU."""
         machine = self.machine
-        if machine.forced_device is not _MISSING and machine.forced_device is not None:
+        if machine.forced_device is not None:
             return machine.forced_device
         known = [record.device for record in records if record is not None]
         if known:
             return max(known)
-        return machine.factory_device
+        if machine.factory_device == TRUE_META or (records and machine.factory_device is None):
+            return None
+        # Nobody in Python named a device: C++ made it (zeros for a gradient that never came, a scalar for a mask).
+        return machine.current_device if machine.factory_device is None else machine.factory_device
 
     def _known_result(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> Any:
         """Result of the operator on the real copies, or None where some input is unknown or large."""
@@ -147,9 +157,13 @@ class RecordingDispatchMode(TorchDispatchMode):
         def copy_of(tensor: torch.Tensor) -> torch.Tensor:
             value: torch.Tensor | None = tensor
             if raw_is_meta(tensor):
-                value = known_value(tensor, self.machine.storages.of_storage(tensor.untyped_storage()))
-                if value is None and from_shape:
+                record = self.machine.storages.of_storage(tensor.untyped_storage())
+                value = known_value(tensor, record)
+                overwritten = name in _OVERWRITING and tensor is args[0] and record is not None
+                if value is None and (from_shape or overwritten):
                     value = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    if overwritten:
+                        record.forget_values()  # those of its aliases
             if value is None:
                 raise LookupError
             copies.append(value)
@@ -173,19 +187,18 @@ class RecordingDispatchMode(TorchDispatchMode):
             return dynamic_shapes.result(func, name, args, kwargs, value, self.machine.assumptions)
         return func(*args, **kwargs)
 
-    def _finish(self, func: Any, name: str, device: int, args: Any, out: Any, value: Any) -> None:
+    def _finish(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any, value: Any) -> None:
         machine = self.machine
         if value is None and func._schema.is_mutable and name not in machine.VALUE_PRESERVING:
-            for argument, declared in zip(args, func._schema.arguments, strict=False):
-                if declared.alias_info is not None and declared.alias_info.is_write:
-                    for tensor in flatten_tensors([argument], []):
-                        record = machine.storages.of_storage(tensor.untyped_storage()) if raw_is_meta(tensor) else None
-                        if record is not None:
-                            record.generation += 1
+            for tensor in _written(func, args, kwargs):
+                record = machine.storages.of_storage(tensor.untyped_storage()) if raw_is_meta(tensor) else None
+                if record is not None:
+                    record.forget_values()
         outputs = flatten_tensors(out if isinstance(out, (list, tuple)) else (out,), [])
-        for tensor in outputs:
+        on_host = _HOST_OUTPUTS.get(name, ())
+        for position, tensor in enumerate(outputs):
             if raw_is_meta(tensor):
-                machine.on_result(tensor, device, name)
+                machine.on_result(tensor, HOST if position in on_host else device, name)
         if value is not None:
             values = flatten_tensors(value if isinstance(value, (list, tuple)) else (value,), [])
             for tensor, known in zip(outputs, values, strict=False):
@@ -194,7 +207,22 @@ class RecordingDispatchMode(TorchDispatchMode):
 
 
 def _is_composite(func: Any) -> bool:
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return bool(has_kernel(func.name(), "CompositeImplicitAutograd")) and not has_kernel(func.name(), "Meta")
+
+
+def _is_device_checked(func: Any, name: str) -> bool:
+    return name in _DEVICE_CHECKED or (torch.Tag.pointwise in func.tags and name not in _MOVES and not name.startswith("_foreach"))
+
+
+def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """Tensors that an operator writes in place, `out=` among them."""
+    written: list[torch.Tensor] = []
+    for position, declared in enumerate(func._schema.arguments):
+        if declared.alias_info is not None and declared.alias_info.is_write:
+            argument = args[position] if position < len(args) else kwargs.get(declared.name)
+            flatten_tensors([argument], written)
+    return written
 
 
 def _requested_elements(args: Any) -> int:
@@ -205,14 +233,12 @@ def _requested_elements(args: Any) -> int:
             for size in argument:
                 elements *= size
             return elements
-    numbers = [abs(argument) for argument in args if isinstance(argument, (int, float)) and not isinstance(argument, bool)]
+    numbers = [abs(argument) for argument in args if isinstance(argument, (int, float)) and math.isfinite(argument)]
     return int(max(numbers, default=1))
 
 
 def _check_devices(name: str, device: int, tensors: list[Any], virtual: list[Any], records: list[Any]) -> None:
     """Raise PyTorch's own error where CUDA and CPU tensors meet; zero-dimensional CPU tensors are allowed, as on a GPU."""
-    if device < 0 or name not in _DEVICE_CHECKED:
-        return
     real = any(not raw_is_meta(tensor) and tensor.dim() > 0 for tensor in tensors)
     on_host = any(record is not None and record.device == HOST and tensor.dim() > 0 for tensor, record in zip(virtual, records, strict=True))
     if real or on_host:

@@ -67,10 +67,8 @@ class DeviceFunctionMode(TorchFunctionMode):
         kwargs["device"] = torch.device("meta")
         if kwargs.get("generator") is not None:
             kwargs["generator"] = None
-        if target == TRUE_META:
-            return func(*args, **kwargs)
         before = machine.forced_device, machine.factory_device
-        has_source = any(isinstance(arg, torch.Tensor) for arg in args)
+        has_source = target != TRUE_META and any(isinstance(arg, torch.Tensor) for arg in args)
         machine.forced_device, machine.factory_device = (target if has_source else None), target
         try:
             return func(*args, **kwargs)

@@ -26,8 +26,9 @@ from vramcast.virtual_gpu.dispatch_mode import RecordingDispatchMode
 from vramcast.virtual_gpu.function_mode import DeviceFunctionMode
 from vramcast.virtual_gpu.modules import ModuleTracker
 from vramcast.virtual_gpu.patches import installed_patches
+from vramcast.virtual_gpu.patches.storage_methods import reallocate
 from vramcast.virtual_gpu.scratch import scratch_bytes
-from vramcast.virtual_gpu.storages import HOST, HOST_ADDRESS_BASE, DisableTorchFunction, StorageRecord, StorageTable, raw_is_meta
+from vramcast.virtual_gpu.storages import HOST, HOST_ADDRESS_BASE, HOST_ALIGNMENT, DisableTorchFunction, StorageRecord, StorageTable, raw_is_meta
 from vramcast.virtual_gpu.versions import library_versions
 from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, Assumptions, assumed_scalar, known_value, remember_value
 
@@ -106,11 +107,12 @@ class VirtualGPU:
         self.backward_depth = 0
         self.optimizer_steps = 0
         self._phase_override: list[str] = []
-        self._workspaces: dict[tuple[int, int, bool], int] = {}
+        self._workspaces: dict[tuple[int, int, bool, str], int] = {}
         # By id and not in a WeakSet: comparing tensors is an operator.
         self._parameters: dict[int, weakref.ref[torch.nn.Parameter]] = {}
         self._forward_births: dict[int, StorageRecord] = {}
         self._recompute_births: dict[int, StorageRecord] = {}
+        self._next_host_address = HOST_ADDRESS_BASE
         self._in_optimizer = False
         self._ran_forward = False
         self._record = record
@@ -186,7 +188,7 @@ class VirtualGPU:
         """What the code is doing now: load, forward, backward, recompute, optimizer, or a name set by `in_phase`."""
         if self.backward_depth:
             return "recompute" if self.modules.inside else "backward"
-        if self._in_optimizer:
+        if self._in_optimizer and not self.modules.inside:  # a closure may run the model within a step
             return "optimizer"
         if self._phase_override:
             return self._phase_override[-1]
@@ -286,7 +288,10 @@ class VirtualGPU:
     def on_result(self, tensor: torch.Tensor, device: int, op: str) -> None:
         """Tag the storage of an operator's result; a new one on the GPU is an allocation."""
         storage = tensor.untyped_storage()
-        if storage._cdata in self.storages.records:
+        known = self.storages.records.get(storage._cdata)
+        if known is not None:
+            if known.device >= 0 and storage.nbytes() > known.nbytes:  # `resize_`, or an `out=` that was too small
+                reallocate(self, known, storage.nbytes())
             return
         record = self.storages.add(storage, device)
         if device >= 0 and record.nbytes:
@@ -305,6 +310,7 @@ class VirtualGPU:
             record.block = self.allocators[device].malloc(record.nbytes, self.current_stream)
         except AllocatorOutOfMemory as error:
             record.nbytes = 0
+            self._in_optimizer = False  # its step ends here, without the hook that would say so
             raise out_of_memory.torch_error(self, device, error) from None
         if device == 0 and self._record:
             record.index = self.timeline.alloc(allocation)
@@ -356,16 +362,19 @@ class VirtualGPU:
     def _take_workspace(self, device: int, name: str) -> None:
         """One cuBLAS workspace per handle and stream; handles belong to a thread, and CUDA's backward runs on a thread of its own."""
         workspace = self.workspace
-        if workspace.lt_workspace_bytes and name in LT_OPERATORS and not workspace.lt_persistent:
-            self._scratch(device, "cublaslt workspace", (workspace.lt_workspace_bytes,))
-        if not workspace.workspace_bytes:
+        if name in LT_OPERATORS:
+            self._take_library_bytes(device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent)
+        self._take_library_bytes(device, workspace.workspace_bytes, "cublas workspace", workspace.persistent)
+
+    def _take_library_bytes(self, device: int, nbytes: int, op: str, persistent: bool) -> None:
+        if not nbytes:
             return
-        if not workspace.persistent:
-            self._scratch(device, "cublas workspace", (workspace.workspace_bytes,))
+        if not persistent:
+            self._scratch(device, op, (nbytes,))
             return
-        key = (device, self.current_stream, bool(self.backward_depth))
+        key = (device, self.current_stream, bool(self.backward_depth), op)
         if key not in self._workspaces:
-            self._workspaces[key] = self._library_allocation(device, workspace.workspace_bytes, "cublas workspace")
+            self._workspaces[key] = self._library_allocation(device, nbytes, op)
 
     def _library_allocation(self, device: int, nbytes: int, op: str) -> int:
         record = StorageRecord(device, nbytes)
@@ -378,12 +387,14 @@ class VirtualGPU:
 
     def _scratch(self, device: int, op: str, sizes: tuple[int, ...]) -> None:
         records = [StorageRecord(device, nbytes) for nbytes in sizes]
-        for record in records:
-            self.allocate(record, device, op)
-            assert record.allocation is not None
-            record.allocation.category = "workspace"
-        for record in records:
-            self.release(record)
+        try:
+            for record in records:
+                self.allocate(record, device, op)
+                assert record.allocation is not None
+                record.allocation.category = "workspace"
+        finally:
+            for record in records:
+                self.release(record)
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -421,7 +432,8 @@ class VirtualGPU:
         """A tensor of unknown content in virtual host memory, such as a batch of data; it costs no memory at any size."""
         before, self.forced_device = self.forced_device, HOST
         try:
-            return torch.empty(shape, dtype=dtype, device="meta")
+            with DisableTorchFunction():  # the function mode would take the meta device at its word
+                return torch.empty(shape, dtype=dtype, device="meta")
         finally:
             self.forced_device = before
 
@@ -444,14 +456,17 @@ class VirtualGPU:
 
     def use_on_stream(self, record: StorageRecord, stream: int) -> None:
         """`tensor.record_stream(stream)`: the block may not be reused before that stream has passed its free."""
-        if stream != self.current_stream or (record.allocation is not None and stream != record.allocation.stream):
+        if record.allocation is not None and stream != record.allocation.stream:
             record.used_by_streams = (record.used_by_streams or set()) | {stream}
 
     def address_of(self, record: StorageRecord) -> int:
         """A unique address for `data_ptr()`: the simulated one on the GPU, an invented one on the virtual host."""
         if record.block is not None:
             return int(record.block.address) + (record.device << 42)
-        return HOST_ADDRESS_BASE + (id(record) << 4)
+        if not record.host_address:
+            record.host_address, self._next_host_address = self._next_host_address, self._next_host_address + record.nbytes + HOST_ALIGNMENT
+            self._next_host_address &= -HOST_ALIGNMENT
+        return record.host_address
 
     def empty_cache(self) -> None:
         """`torch.cuda.empty_cache()` on every device."""

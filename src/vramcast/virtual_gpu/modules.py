@@ -71,7 +71,9 @@ class ModuleTracker:
         name = self._names.get(module)
         if name is None:
             for path, child in module.named_modules():
-                self._names.setdefault(child, path)
+                # A part that ran on its own before was called by a shorter path, from itself.
+                if len(path) >= len(self._names.get(child, "")):
+                    self._names[child] = path
             name = self._names[module]
         self._push(name)
 

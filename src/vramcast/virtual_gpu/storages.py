@@ -7,6 +7,7 @@ results share the storage and so inherit the tag for free, and tied weights stay
 
 import weakref
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -15,27 +16,38 @@ from vramcast.timeline import Allocation
 
 HOST = -1
 TRUE_META = -2
-HOST_ADDRESS_BASE = 1 << 44
+HOST_ADDRESS_BASE = 1 << 50
+HOST_ALIGNMENT = 64
 
 DisableTorchFunction = torch._C.DisableTorchFunction
 raw_is_meta = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a getset descriptor; answers the truth when no mode is on
 
 
+_GENERATIONS = count()
+
+
 class StorageRecord:
     """What is known about one live virtual storage."""
 
-    __slots__ = ("allocation", "block", "device", "generation", "index", "nbytes", "reference", "used_by_streams")
+    __slots__ = ("allocation", "block", "device", "generation", "host_address", "index", "nbytes", "reference", "used_by_streams")
 
     def __init__(self, device: int, nbytes: int) -> None:
         self.device = device
         self.nbytes = nbytes
-        self.generation = 0
-        """Counts in-place writes of unknown values: a known value is trusted only at the generation it was stored at."""
+        self.generation = next(_GENERATIONS)
+        """Changes with every in-place write of unknown values, and is never that of another storage: a known value is trusted only at the
+        generation it was stored at."""
         self.allocation: Allocation | None = None
         self.index = -1
         self.block: Any = None
         self.used_by_streams: set[int] | None = None
         self.reference: StorageReference | None = None
+        self.host_address = 0
+        """Invented address on the virtual host, once one was asked for."""
+
+    def forget_values(self) -> None:
+        """The storage was written by something unknown: no tensor's known value holds any longer."""
+        self.generation = next(_GENERATIONS)
 
 
 class StorageReference(weakref.ref["torch.UntypedStorage"]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vramcast.virtual_gpu.storages import DisableTorchFunction, torch_device
+from vramcast.virtual_gpu.storages import TRUE_META, DisableTorchFunction, torch_device
 
 if TYPE_CHECKING:
     from vramcast.virtual_gpu.machine import VirtualGPU
@@ -37,7 +37,7 @@ def _handles(*functions: Any) -> Callable[[Any], Any]:
 @_handles(T.item, T.__bool__, T.__float__, T.__int__, T.__index__, T.__complex__, torch.is_nonzero, T.is_nonzero)
 def _scalar(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     tensor = args[0]
-    if machine.storages.device_of(tensor) is None:
+    if machine.storages.device_of(tensor) in (None, TRUE_META):
         return func(*args, **kwargs)
     with DisableTorchFunction():
         elements = tensor.numel()

@@ -28,14 +28,14 @@ def known_value(tensor: torch.Tensor, record: StorageRecord | None) -> torch.Ten
     if stored is None:
         return None
     generation, value = stored
-    if record is not None and generation != record.generation:
+    if generation != (None if record is None else record.generation):
         return None
     return value  # type: ignore[no-any-return]
 
 
 def remember_value(tensor: torch.Tensor, record: StorageRecord | None, value: torch.Tensor) -> None:
     """Keep `value` as the content of a virtual tensor until its storage is written by something unknown."""
-    tensor.__dict__[_ATTRIBUTE] = (0 if record is None else record.generation, value)
+    tensor.__dict__[_ATTRIBUTE] = (None if record is None else record.generation, value)
 
 
 def assumed_scalar(dtype: torch.dtype) -> bool | int | float:

@@ -21,7 +21,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
     def resize_(self: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
         record = machine.storages.of_storage(self)
         if record is not None and record.device >= 0 and size != record.nbytes:
-            _reallocate(machine, record, size)
+            reallocate(machine, record, size)
         return original_resize(self, size)
 
     def data_ptr(self: torch.UntypedStorage) -> int:
@@ -32,7 +32,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
     patches.set(torch.UntypedStorage, "data_ptr", data_ptr)
 
 
-def _reallocate(machine: VirtualGPU, record: StorageRecord, size: int) -> None:
+def reallocate(machine: VirtualGPU, record: StorageRecord, size: int) -> None:
     """New block first, then the old one is given back: CUDA's `resize_bytes_cuda` copies between them."""
     old = StorageRecord(record.device, record.nbytes)
     old.block, old.index, old.allocation = record.block, record.index, record.allocation

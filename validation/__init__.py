@@ -1,0 +1,1 @@
+"""Forecasts set beside published measurements: `python -m validation`."""

@@ -1,0 +1,73 @@
+"""A generation job on real hardware: greedy `model.generate`, as vramcast's recorder runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from validation.campaign_jobs import CampaignJob
+from validation.campaign_training import model_config
+from vramcast.record.building import DTYPES, attention_backend, model_builder
+from vramcast.record.caches import cache_arguments
+
+if TYPE_CHECKING:
+    from validation.campaign_machine import Machine
+
+_DEFAULTS = {
+    "batch_size": 1,
+    "prompt_length": 512,
+    "max_new_tokens": 128,
+    "precision": "bf16",
+    "kv_cache_dtype": None,
+    "cache": "dynamic",
+    "attention": "sdpa",
+}
+
+
+def run_generation(job: CampaignJob, machine: Machine, ready: Callable[[], None]) -> dict[str, Any]:
+    """The prefill and every decode step; `ready` is called after the part that needs no GPU."""
+    options = SimpleNamespace(**(_DEFAULTS | job.options()))
+    build = model_builder(model_config(job), attention=options.attention, dtype=DTYPES[options.precision])
+    built = None if machine.kind == "virtual" else build()
+    ready()
+    with machine.entered():
+        model = (build() if built is None else built).to(machine.device).eval()
+        machine.mark("after_load")
+        with attention_backend(options.attention):
+            _generate(options, machine, model)
+        machine.synchronize()
+        return machine.readings()
+
+
+def _generate(options: SimpleNamespace, machine: Machine, model: Any) -> None:
+    from transformers import GenerationConfig
+
+    # Without an end-of-text token every sequence gets all its tokens.
+    model.generation_config = GenerationConfig(pad_token_id=0)
+    shape = (options.batch_size, options.prompt_length)
+    prompt = torch.randint(model.config.get_text_config().vocab_size, shape).to(machine.device)
+    attention_mask = torch.ones(shape, dtype=torch.long, device=machine.device)
+    forwards = 0
+
+    def forward_done(*_: Any) -> None:
+        nonlocal forwards
+        forwards += 1
+        if forwards == 1:
+            machine.mark("after_prefill")
+        elif forwards == options.max_new_tokens:
+            machine.mark("after_decode")
+
+    handle = model.register_forward_hook(forward_done)
+    model.generate(
+        prompt,
+        attention_mask=attention_mask,
+        do_sample=False,
+        max_new_tokens=options.max_new_tokens,
+        use_cache=True,
+        disable_compile=True,
+        **cache_arguments(options, model),
+    )
+    handle.remove()
