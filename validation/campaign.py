@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -28,6 +30,8 @@ from validation.campaign_schedule import run_within_budget  # noqa: E402
 RECORDS = Path(__file__).with_name("records")
 _DESCRIBE_TIMEOUT_SECONDS = 120.0
 _MIB = 1 << 20
+_CORES_FOR_ONE, _MOST_AHEAD = 3, 5
+"""Drawing the weights of a model of a billion parameters takes one core 20 s: started early, the GPU need not wait."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{job.id:40} {job.kind:10} {job.cost_seconds:5.0f} s")
         print(f"{len(jobs)} jobs, {sum(job.cost_seconds for job in jobs):.0f} s estimated")
         return 0
+    # So that a campaign that is told to end takes its processes with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return Campaign(options).run(jobs)
 
 
@@ -62,11 +68,11 @@ class Campaign:
         """Measure what is not measured yet; 0, 1 where jobs were left out, 2 where the machine cannot be used."""
         described = self._describe()
         if described.status != "ok":
-            print(f"cannot use --device {self.options.device}: {described.message}", file=sys.stderr)
+            print(f"cannot use --device {self.options.device}: {described.message.splitlines()[-1]}", file=sys.stderr)
             return 2
         self.identity = described.readings
         self.path = self.options.out or RECORDS / _file_name(self.identity)
-        known = measured_keys(self.path)
+        known = measured_keys(self.path, retry=self.options.retry)
         waiting = [
             job for job in jobs if record_key(job.id, self.identity["versions"], self.identity["gpu"]) not in known
         ]
@@ -169,13 +175,17 @@ def _parser() -> argparse.ArgumentParser:
         "--rehearse", action="store_true", help="tiny jobs instead of the campaign's; one fails on purpose"
     )
     parser.add_argument(
-        "--ahead", type=int, default=2, help="processes started while another one measures (default: 2)"
+        "--ahead",
+        type=int,
+        default=max(1, min(_MOST_AHEAD, (os.cpu_count() or 1) // _CORES_FOR_ONE)),
+        help="processes that import and build their model while another one measures (default: %(default)s here)",
     )
     parser.add_argument(
         "--keep-snapshots",
         action="store_true",
         help="keep the memory snapshots of the replay probes beside the records",
     )
+    parser.add_argument("--retry", action="store_true", help="measure again what failed or ran out of time")
     parser.add_argument("--list", action="store_true", help="list the jobs and stop")
     for hidden in ("--job", "--outcome"):
         parser.add_argument(hidden, type=Path if hidden == "--outcome" else str, help=argparse.SUPPRESS)

@@ -40,6 +40,8 @@ def replay_history(*, machine: Machine, job: CampaignJob, **_: Any) -> dict[str,
         model_config(job), attention=options.attention, dtype=weight_dtype(options.precision), dropout=options.dropout
     )
     if machine.kind == "cuda":
+        # Without a context there is no allocator yet whose history could be recorded.
+        torch.cuda.init()
         torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_ENTRIES)
     train(options, machine, build())
     with tempfile.TemporaryDirectory() as folder:

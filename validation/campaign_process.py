@@ -58,6 +58,9 @@ class MeasuringProcess:
         except subprocess.TimeoutExpired:
             self.discard()
             return Outcome("timeout", f"no answer within {timeout_seconds:.0f} s", seconds=round(timeout_seconds, 2))
+        except BaseException:
+            self.discard()
+            raise
         outcome = self._read_outcome()
         self._folder.cleanup()
         return outcome

@@ -71,6 +71,7 @@ def read_records(path: Path) -> Iterator[Record]:
         yield Record(**data)
 
 
-def measured_keys(path: Path) -> set[tuple[str, ...]]:
-    """Identities of all measurements in a file, failed ones too."""
-    return {record.key for record in read_records(path)}
+def measured_keys(path: Path, *, retry: bool = False) -> set[tuple[str, ...]]:
+    """Identities of all measurements in a file; with `retry` those that failed or ran out of time are left out."""
+    again = ("failed", "timeout") if retry else ()
+    return {record.key for record in read_records(path) if record.status not in again}

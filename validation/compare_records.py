@@ -84,7 +84,7 @@ def records_table(folder: str | Path) -> list[Row]:
 
 def compared(records: Iterable[Record]) -> Iterator[Row | Unforecast]:
     """A row for every training and generation record, or the reason why there is none."""
-    for record in records:
+    for record in _latest(records):
         if record.kind == "probe":
             continue
         if record.status != "ok":
@@ -93,6 +93,11 @@ def compared(records: Iterable[Record]) -> Iterator[Row | Unforecast]:
             yield Unforecast(record.id, f"measured on {record.gpu['name']}, which has no CUDA allocator")
         else:
             yield _row(record)
+
+
+def _latest(records: Iterable[Record]) -> Iterable[Record]:
+    """The last record of each measurement: a failure that was tried again counts no more."""
+    return {record.key: record for record in records}.values()
 
 
 def _row(record: Record) -> Row | Unforecast:
@@ -234,10 +239,22 @@ def _print_rows(rows: list[Row]) -> None:
 
 def _print_probes(records: Iterable[Record]) -> None:
     for record in records:
+        if record.job["probe"] == "replay":
+            _print_replay(record)
+            continue
         differences = probe_differences(record)
         print(f"{record.id}: {len(differences)} differences")
         for name, measured, predicted in differences:
             print(f"    {name}: measured {measured}, forecast {predicted}")
+
+
+def _print_replay(record: Record) -> None:
+    """A replay probe has compared both allocators already."""
+    answers = record.readings["answers"]
+    print(f"{record.id}: {answers['differences']} segments differ after {answers['entries']} entries")
+    for quantity in ("allocated", "reserved"):
+        measured, replayed = (answers[f"{side}_peak_{quantity}_bytes"] for side in ("measured", "replayed"))
+        print(f"    peak {quantity}: measured {measured}, replayed {replayed}")
 
 
 if __name__ == "__main__":

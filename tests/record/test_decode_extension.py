@@ -75,5 +75,6 @@ def test_the_end_of_the_last_step_is_marked() -> None:
 
 
 def test_extending_and_replaying_needs_no_torch() -> None:
-    code = "import sys, vramcast.record.decode_replay, vramcast.record.decode_unrolling; sys.exit('torch' in sys.modules)"
+    modules = "vramcast.record.decode_replay, vramcast.record.decode_unrolling"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

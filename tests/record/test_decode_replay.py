@@ -47,7 +47,15 @@ def test_stepwise_replay_is_the_replay_of_the_whole_timeline(
     assert stepwise.peak_reserved_bytes == whole.peak_reserved_bytes
     assert stepwise.breakdown == breakdown_of(whole, timeline)
     assert sum(stepwise.breakdown.values()) == stepwise.peak_allocated_bytes
-    assert stepwise.marks[-1].allocated_bytes == whole.marks[-1].allocated_bytes
+    last, same = stepwise.marks[-1], whole.marks[-1]
+    assert (last.name, last.allocated_bytes, last.reserved_bytes) == (
+        same.name,
+        same.allocated_bytes,
+        same.reserved_bytes,
+    )
+    assert last.interval_peak_allocated_bytes == same.interval_peak_allocated_bytes
+    nbytes = sorted(allocation.nbytes for allocation, _ in stepwise.live_at_peak)
+    assert nbytes == sorted(timeline.allocations[index].nbytes for index in whole.live_at_peak)
 
 
 def test_steps_that_change_nothing_are_not_replayed_again() -> None:

@@ -51,6 +51,7 @@ def test_an_error_has_its_sign_and_the_worst_comes_first(measured: Record, tmp_p
         path,
         _with(
             measured,
+            id="another",
             readings=measured.readings | {"peak_allocated_bytes": measured.readings["peak_allocated_bytes"] * 2},
         ),
     )
@@ -62,11 +63,17 @@ def test_an_error_has_its_sign_and_the_worst_comes_first(measured: Record, tmp_p
     assert reserved["within_2_percent"] == 2
 
 
+def test_the_last_record_of_a_measurement_counts(measured: Record) -> None:
+    failed = _with(measured, status="timeout", message="no answer")
+    (row,) = compared([failed, measured])
+    assert isinstance(row, Row)
+
+
 def test_records_without_a_peak_say_why(measured: Record) -> None:
-    failed = _with(measured, status="oom", message="OutOfMemoryError: no\nmore")
+    failed = _with(measured, id="failed", status="oom", message="OutOfMemoryError: no\nmore")
     without = _with(measured, readings={"peak_allocated_bytes": None}, gpu={"name": "cpu"})
     assert list(compared([failed, without])) == [
-        Unforecast(JOB.id, "oom: OutOfMemoryError: no"),
+        Unforecast("failed", "oom: OutOfMemoryError: no"),
         Unforecast(JOB.id, "measured on cpu, which has no CUDA allocator"),
     ]
 

@@ -56,6 +56,7 @@ def test_a_job_gets_its_own_allocator_settings() -> None:
     assert set(allocator_variables(False).values()) == {"expandable_segments:False"}
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_leaves_a_record_and_is_not_run_again(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     command = [

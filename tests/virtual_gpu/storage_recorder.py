@@ -1,4 +1,4 @@
-"""Births and deaths of the storages of real CPU tensors, as a timeline: the reference that a virtual run is compared with."""
+"""Births and deaths of the storages of real CPU tensors, as a timeline: the reference for a virtual run."""
 
 from __future__ import annotations
 

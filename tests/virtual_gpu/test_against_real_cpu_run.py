@@ -1,9 +1,10 @@
 """The virtual GPU against real CPU tensors with real values: the same allocations and frees, event for event.
 
-Settings under which CPU and CUDA take the same kernels are compared with CUDA's kernel layer on: fp32, no dropout, attention written
-out or by the math path, the optimizer's loop. CUDA's dropout is another kernel by design, so with dropout the layer is switched off;
-what the layer then changes is asserted by itself. Workspaces and scratch buffers exist on CUDA alone and are left out, as are the
-optimizer's step counters, which live on the CPU in both runs.
+Settings under which CPU and CUDA take the same kernels are compared with CUDA's kernel layer on: fp32, no dropout,
+attention written out or by the math path, the optimizer's implementation named. CUDA's dropout is another kernel by
+design, so with dropout the layer is switched off; what the layer then changes is asserted by itself. Workspaces and
+scratch buffers exist on CUDA alone and are left out, as are the optimizer's step counters, which live on the CPU in
+both runs.
 """
 
 from __future__ import annotations
@@ -43,9 +44,15 @@ def llama(attention: str, dropout: float) -> Any:
 
 
 def train(
-    model: Any, device: str, begin: Callable[[], None], *, checkpointing: bool = False, foreach: bool = False, clip: bool = False,
+    model: Any,
+    device: str,
+    begin: Callable[[], None],
+    *,
+    checkpointing: bool = False,
+    foreach: bool = False,
+    clip: bool = False,
     keep_losses: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     quiet_transformers()
     model.train()
     if checkpointing:

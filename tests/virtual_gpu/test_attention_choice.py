@@ -18,7 +18,8 @@ T4, V100, A100, RTX_3090, RTX_4090, H100, RTX_5090 = (7, 5), (7, 0), (8, 0), (8,
 
 CALL = AttentionCall(
     dtype="bfloat16", dimensions=4, query_length=128, key_length=128, num_heads=8, num_key_value_heads=8, head_dim=64,
-    value_head_dim=64, has_mask=False, mask_requires_grad=False, is_causal=True, dropout=0.0, requires_grad=True, enable_gqa=False,
+    value_head_dim=64, has_mask=False, mask_requires_grad=False, is_causal=True, dropout=0.0, requires_grad=True,
+    enable_gqa=False,
 )  # fmt: skip
 
 
@@ -93,7 +94,13 @@ def test_every_call_has_a_backend_and_a_reason_for_each_refusal(
     dtype: str, head_dim: int, has_mask: bool, lengths: tuple[int, int], capability: tuple[int, int], enabled: set[str]
 ) -> None:
     call = replace(
-        CALL, dtype=dtype, head_dim=head_dim, value_head_dim=head_dim, has_mask=has_mask, query_length=lengths[0], key_length=lengths[1]
+        CALL,
+        dtype=dtype,
+        head_dim=head_dim,
+        value_head_dim=head_dim,
+        has_mask=has_mask,
+        query_length=lengths[0],
+        key_length=lengths[1],
     )
     choice = choose_backend(call, capability, frozenset(enabled | {"math"}))  # type: ignore[arg-type]
     assert choice.backend in enabled | {"math"}
@@ -136,10 +143,18 @@ def test_the_kernel_that_runs(gpu: str, dtype: torch.dtype, mask: torch.dtype | 
         assert told == (backend == "math")
 
 
-@pytest.mark.parametrize(("chosen", "inside"), [*itertools.product(["flash", "efficient", "cudnn", "math"], ["train", "inference"])])
+@pytest.mark.parametrize(
+    ("chosen", "inside"), [*itertools.product(["flash", "efficient", "cudnn", "math"], ["train", "inference"])]
+)
 def test_sdpa_kernel_decides(chosen: str, inside: str) -> None:
-    name = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}[chosen]
-    with virtual_gpu() as machine, sdpa_kernel([getattr(SDPBackend, name)]), torch.inference_mode(inside == "inference"):
+    name = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}[
+        chosen
+    ]
+    with (
+        virtual_gpu() as machine,
+        sdpa_kernel([getattr(SDPBackend, name)]),
+        torch.inference_mode(inside == "inference"),
+    ):
         q = torch.randn(2, 4, 32, 64, device="cuda", dtype=torch.bfloat16)
         F.scaled_dot_product_attention(q, q, q, is_causal=True)
         assert machine.kernels == {f"scaled_dot_product_attention: {chosen}": 1}
@@ -163,7 +178,7 @@ def test_autocast_chooses_the_dtype_before_the_backend() -> None:
 
 
 def test_what_flash_allocates() -> None:
-    """out [B, H, T, D], logsumexp fp32 [B, H, T], and two small ones for the random state; a head of 60 is padded to 64."""
+    """out [B, H, T, D], logsumexp fp32 [B, H, T], two small ones of random state; a head of 60 is padded to 64."""
     with virtual_gpu() as machine:
         q, k, v = (torch.randn(2, 4, 32, 60, device="cuda", dtype=torch.half) for _ in range(3))
         since = len(machine.timeline.allocations)

@@ -41,7 +41,9 @@ def test_with_gradients_the_cast_lives_until_backward_has_used_it() -> None:
         x = torch.randn(8, 64, device="cuda", requires_grad=True)
         with torch.autocast("cuda", BF16):
             loss = layer(x).sum()
-        cast = next(i for i, a in enumerate(machine.timeline.allocations) if a.shape == (64, 64) and a.dtype == "bfloat16")
+        cast = next(
+            i for i, a in enumerate(machine.timeline.allocations) if a.shape == (64, 64) and a.dtype == "bfloat16"
+        )
         assert cast in machine.timeline.live_at(len(machine.timeline.events))
         assert machine.timeline.allocations[cast].category == "temporary"
         loss.backward()
@@ -67,12 +69,16 @@ def test_nested_regions_share_the_cache_of_the_outermost(cached: bool) -> None:
 
 def test_only_fp32_leaves_that_require_grad_are_cached() -> None:
     with virtual_gpu() as machine:
-        frozen = nn.Linear(64, 64, bias=False).cuda().requires_grad_(False)
+        frozen = torch.randn(64, 64, device="cuda")
+        view = torch.randn(128, 64, device="cuda")[:64].requires_grad_()
+        inner = torch.randn(64, 64, device="cuda", requires_grad=True) * 1
         x = torch.randn(8, 64, device="cuda")
-        with torch.autocast("cuda", BF16):
-            frozen(x)
-            frozen(x)
-        assert casts(machine) == 2
+        for weight in (frozen, view, inner):
+            since = len(machine.timeline.allocations)
+            with torch.autocast("cuda", BF16):
+                x @ weight
+                x @ weight
+            assert casts(machine, since) == 2
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -86,7 +92,11 @@ def test_checkpointing_casts_again_in_recomputation(reentrant: bool) -> None:
         assert y.dtype is BF16
         y.float().sum().backward()
         assert casts(machine) == 2
-        phases = {a.phase for a in allocations(machine) if a.op == "_to_copy" and a.shape == (64, 64) and a.dtype == "bfloat16"}
+        phases = {
+            a.phase
+            for a in allocations(machine)
+            if a.op == "_to_copy" and a.shape == (64, 64) and a.dtype == "bfloat16"
+        }
         assert phases == {"forward", "recompute"}
         assert x.grad is not None and x.grad.device.type == "cuda"
 
@@ -123,6 +133,7 @@ def test_losses_norms_and_sums_leave_in_fp32() -> None:
         assert x.sum().dtype is x.softmax(-1).dtype is torch.float32
         assert x.sum(dtype=BF16).dtype is BF16
         assert (x + x).dtype is BF16
+        assert torch.einsum("ab,cb->ac", x.float(), x.float()).dtype is BF16
         assert torch.addcmul(x, x, x.float()).dtype is torch.float32
         assert x.norm().dtype is x.norm(dim=1).dtype is torch.float32
         assert torch.mm(x.double(), x.double().t()).dtype is torch.float64

@@ -42,7 +42,10 @@ def test_replaying_the_timeline_gives_the_live_allocator() -> None:
             torch.cuda.empty_cache()
         allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
     result = replay(machine.timeline)
-    assert (result.peak_allocated_bytes, result.peak_reserved_bytes) == (machine.peak_allocated_bytes, machine.peak_reserved_bytes)
+    assert (result.peak_allocated_bytes, result.peak_reserved_bytes) == (
+        machine.peak_allocated_bytes,
+        machine.peak_reserved_bytes,
+    )
     assert (result.allocated_bytes, result.reserved_bytes) == (allocated, reserved)
 
 

@@ -1,6 +1,7 @@
 """Tensors say where they would live; true meta, virtual host, virtual CUDA and real CPU stay apart."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -75,7 +76,9 @@ def test_true_meta_is_neither_host_nor_cuda() -> None:
             layer.to("cuda")
         with pytest.raises(RuntimeError, match="item"):
             torch.zeros((), device="meta").item()
+        weight = layer.weight
         layer.to_empty(device="cuda")
+        assert layer.weight is not weight  # nothing to exchange data with
         assert layer.weight.device == CUDA
         assert [a.nbytes for a in allocations(machine)] == [64 * 64 * 4, 64 * 4]
 
@@ -125,7 +128,7 @@ def test_addresses_of_live_tensors_do_not_overlap() -> None:
         tensors = [torch.nn.Parameter(torch.empty(5000)) for _ in range(4)]
         tensors += [torch.empty(5000, device="cuda") for _ in range(4)]
         spans = sorted((x.data_ptr(), x.data_ptr() + x.numel() * 4) for x in tensors)
-        assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
         assert tensors[4][100:].data_ptr() == tensors[4].data_ptr() + 400
 
 
@@ -160,6 +163,16 @@ def test_zeros_that_the_engine_makes_for_missing_gradients_are_counted() -> None
 def test_a_real_leaf_moved_to_the_gpu_is_reported() -> None:
     with virtual_gpu() as machine:
         torch.ones(3, requires_grad=True).cuda()
-        assert any("real CPU leaf" in sentence and "test_device_tags.py" in sentence for sentence in machine.assumptions.sentences())
+        assert any(
+            "real CPU leaf" in sentence and "test_device_tags.py" in sentence
+            for sentence in machine.assumptions.sentences()
+        )
         with pytest.raises(NotImplementedError, match="part of an autograd graph"):
             (torch.ones(3, requires_grad=True) * 2).cuda()
+
+
+def test_a_device_that_does_not_exist_is_refused() -> None:
+    with virtual_gpu(device_count=2):
+        assert torch.zeros(1, device="cuda:1").device.index == 1
+        with pytest.raises(RuntimeError, match=r"invalid device ordinal \(cuda:2"):
+            torch.zeros(1, device="cuda:2")

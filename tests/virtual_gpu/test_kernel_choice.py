@@ -56,7 +56,10 @@ def test_rms_norm_is_fused_where_dtypes_agree(inference: bool) -> None:
         x = torch.randn(4, 8, 64, device="cuda", dtype=torch.bfloat16)
         since = len(machine.timeline.allocations)
         y = norm(x)
-        assert [(a.op, a.nbytes) for a in allocations(machine, since)] == [("_fused_rms_norm", 4096), ("_fused_rms_norm", 128)]
+        assert [(a.op, a.nbytes) for a in allocations(machine, since)] == [
+            ("_fused_rms_norm", 4096),
+            ("_fused_rms_norm", 128),
+        ]
         assert y.dtype is torch.bfloat16
 
 
@@ -67,7 +70,9 @@ def test_the_fused_norm_keeps_its_input_alone() -> None:
         since = len(machine.timeline.allocations)
         norm(x).sum().backward()
         made = [(a.op, a.nbytes) for a in allocations(machine, since) if "rms" in a.op]
-        assert made == [("_fused_rms_norm", 8192), ("_fused_rms_norm", 128)] + [("_fused_rms_norm_backward", n) for n in (8192, 256)]
+        assert made == [("_fused_rms_norm", 8192), ("_fused_rms_norm", 128)] + [
+            ("_fused_rms_norm_backward", n) for n in (8192, 256)
+        ]
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")

@@ -1,4 +1,4 @@
-"""Small tensors keep their content where it is known; what is not known is answered by a stated rule, with the line that asked."""
+"""Small tensors keep known content; what is not known is answered by a stated rule, with the line that asked."""
 
 import pytest
 import torch
@@ -86,7 +86,11 @@ def test_copies_are_independent() -> None:
 
 def test_random_and_uninitialised_content_is_unknown() -> None:
     with virtual_gpu() as machine:
-        for made in (torch.rand(2, device="cuda"), torch.empty(2, device="cuda"), torch.randint(0, 5, (2,), device="cuda")):
+        for made in (
+            torch.rand(2, device="cuda"),
+            torch.empty(2, device="cuda"),
+            torch.randint(0, 5, (2,), device="cuda"),
+        ):
             assert machine.value_of(made) is None
         large = torch.zeros(65_537, device="cuda")
         assert machine.value_of(large) is None
@@ -94,7 +98,8 @@ def test_random_and_uninitialised_content_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "answer"), [(torch.bool, False), (torch.uint8, 0), (torch.int64, 1), (torch.float32, 1.0), (torch.bfloat16, 1.0)]
+    ("dtype", "answer"),
+    [(torch.bool, False), (torch.uint8, 0), (torch.int64, 1), (torch.float32, 1.0), (torch.bfloat16, 1.0)],
 )
 def test_an_unknown_scalar_is_assumed_and_reported_with_its_line(dtype: torch.dtype, answer: object) -> None:
     with virtual_gpu() as machine:
@@ -144,5 +149,7 @@ def test_cuda_tensors_are_not_numpy_arrays() -> None:
 
 def test_printing_reads_no_values() -> None:
     with virtual_gpu() as machine:
-        assert repr(torch.randn(2, device="cuda")) == "tensor(<virtual>, shape=(2,), dtype=torch.float32, device='cuda:0')"
+        assert (
+            repr(torch.randn(2, device="cuda")) == "tensor(<virtual>, shape=(2,), dtype=torch.float32, device='cuda:0')"
+        )
         assert machine.assumptions.sentences() == []

@@ -66,8 +66,8 @@ def test_events_and_waits_are_in_the_timeline() -> None:
         end.record()
         assert event.elapsed_time(end) > 0
         assert event_names(machine) == [
-            "record_event", "stream_wait_event", "record_event", "stream_wait_event", "host_wait_event", "host_wait_stream",
-            "host_wait_device", "record_event",
+            "record_event", "stream_wait_event", "record_event", "stream_wait_event", "host_wait_event",
+            "host_wait_stream", "host_wait_device", "record_event",
         ]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Qwen2 and Qwen2.5 generation as transformers 4.38 and 4.46 ran it with flash attention 2.
 
 What those releases did that the present one does not: keys and values are repeated to all heads before the kernel; the
-first keys of a layer enter the cache without a copy; 4.38 computes logits of every position and casts them to fp32, keeps
-its output until the next one is there, and holds rotary tables of the full context in every layer. 4.46 computes logits of
-the last position only and `generate` clones them and casts the clone.
+first keys of a layer enter the cache without a copy; 4.38 computes logits of every position and casts them to fp32,
+keeps its output until the next one is there, and holds rotary tables of the full context in every layer. 4.46 computes
+logits of the last position only and `generate` clones them and casts the clone.
 
 Sources: transformers v4.46.0 and v4.38.2, `models/qwen2/modeling_qwen2.py`, `cache_utils.py`, `generation/utils.py`.
 """
@@ -98,7 +98,8 @@ class QwenDecoder(nn.Module):
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Logits of the last token (bf16), or of all (fp32)."""
         position_ids = (self.mask.cumsum(-1) - 1)[:, -token_ids.shape[1] :]
-        embedded = x = self.embed(token_ids)  # the name keeps the embeddings alive through all layers, as in the original
+        # The name keeps the embeddings alive through all layers, as `inputs_embeds` does in the original.
+        embedded = x = self.embed(token_ids)
         rotary = self._rotary(position_ids) if self.last_token_logits else None
         for layer in self.layers:
             x = layer(x, rotary, position_ids)
@@ -118,7 +119,8 @@ class QwenDecoder(nn.Module):
         return table.cos().to(torch.bfloat16), table.sin().to(torch.bfloat16)
 
     def next_token(self, token_ids: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sampling with repetition penalty, temperature, top-k and top-p, as the model's generation_config.json asks."""
+        """Sampling with repetition penalty, temperature, top-k and top-p, as the model's generation_config.json
+        asks."""
         scores = output.clone()[:, -1, :].float() if self.last_token_logits else output[:, -1, :]
         seen = torch.gather(scores, 1, token_ids)
         seen = torch.where(seen < 0, seen * 1.1, seen / 1.1)

@@ -44,18 +44,13 @@ def cached_tokens(prompt_length: int, max_new_tokens: int) -> int:
 
 
 def cached_tensors(cache: Any) -> Iterator[torch.Tensor]:
-    """Keys, values and recurrent states that a cache holds now."""
+    """Keys, values and recurrent states that a cache holds now; its counters of positions (no dimensions) are left
+    out."""
     for layer in getattr(cache, "layers", ()):
         for value in vars(layer).values():
-            yield from _tensors(value)
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
+            for tensor in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(tensor, torch.Tensor) and tensor.dim() > 0:
+                    yield tensor
 
 
 def _casting(layer_class: Any, cache_dtype: torch.dtype) -> type:

@@ -139,12 +139,15 @@ class _StepReplay:
     peak: _Peak | None = None
     num_events: int = 0
     step: int = 0
+    interval_peak: int = 0
+    """Most bytes allocated since the mark that ends the recorded head."""
     failure: AllocatorOutOfMemory | None = None
     readings: list[MarkReading] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.state = [self.blocks.get(index) for index in self.decode.state]
         self.owners = [self.timeline.allocations[index] for index in self.decode.state]
+        self.interval_peak = self.allocator.statistics.all.allocated_bytes
 
     def run(self, decode: DecodeExtension, progress: Progress | None) -> None:
         """Every step, then the tail."""
@@ -195,6 +198,8 @@ class _StepReplay:
                     block = malloc(sizes[place], streams[place])
                     born.append(block)
                     block_sizes.append(0 if block is None else block.size)
+                    if counts.allocated_bytes > self.interval_peak:
+                        self.interval_peak = counts.allocated_bytes
                     if counts.allocated_bytes_peak > highest:
                         highest, reached = counts.allocated_bytes_peak, position
                 elif kind == 1:  # FREE
@@ -213,7 +218,7 @@ class _StepReplay:
         owners = self.owners
         self.state = [born[place] if place >= 0 else state[~place] for place in template.survivors]
         self.owners = [
-            template.allocations[place].first if place >= 0 else owners[~place] for place in template.survivors
+            template.allocations[place].at(repetition) if place >= 0 else owners[~place] for place in template.survivors
         ]
         return True
 
@@ -251,6 +256,7 @@ class _StepReplay:
                 peak_allocated_bytes=counts.allocated_bytes_peak,
                 peak_active_bytes=counts.active_bytes_peak,
                 peak_reserved_bytes=counts.reserved_bytes_peak,
+                interval_peak_allocated_bytes=self.interval_peak,
             )
         )
 

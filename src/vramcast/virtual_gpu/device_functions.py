@@ -76,14 +76,6 @@ def _share_memory(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any
     return args[0] if machine.storages.device_of(args[0]) is not None else func(*args, **kwargs)
 
 
-@handles(T.record_stream)
-def _record_stream(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> None:
-    stream = args[1] if len(args) > 1 else kwargs["s"]
-    record = machine.storages.of(args[0])
-    if record is not None and record.device >= 0:
-        machine.use_on_stream(record, stream.stream_id)
-
-
 @handles(T.data_ptr)
 def _data_ptr(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     record = machine.storages.of(args[0])

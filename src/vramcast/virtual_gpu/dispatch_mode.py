@@ -70,7 +70,8 @@ class RecordingDispatchMode(TorchDispatchMode):
     def __init__(self, machine: VirtualGPU) -> None:
         super().__init__()
         self.machine = machine
-        self._names: dict[Any, str] = {}
+        self._operators: dict[Any, tuple[str, bool]] = {}
+        """Name of each operator seen, and whether it refuses mixed devices."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -101,9 +102,10 @@ class RecordingDispatchMode(TorchDispatchMode):
         virtual = [tensor for tensor in tensors if raw_is_meta(tensor)]
         if not virtual and getattr(kwargs.get("device"), "type", "") != "meta":
             return func(*args, **kwargs)
-        name = self._names.get(func)
-        if name is None:
-            name = self._names[func] = func._schema.name.rpartition("::")[2]
+        known = self._operators.get(func)
+        if known is None:
+            known = self._operators[func] = _name_and_check(func)
+        name, is_device_checked = known
         machine = self.machine
         records = [machine.storages.of_storage(tensor.untyped_storage()) for tensor in virtual]
         device = self._result_device(records)
@@ -111,11 +113,11 @@ class RecordingDispatchMode(TorchDispatchMode):
             return func(*args, **kwargs)
         if name == "_local_scalar_dense":
             return machine.read_scalar(args[0])
-        if len(virtual) != len(tensors) or (device >= 0 and _is_device_checked(func, name)):
+        if len(virtual) != len(tensors) or (device >= 0 and is_device_checked):
             if name == "copy_" and not raw_is_meta(args[0]):
                 machine.assumptions.add_with_line("a virtual value was copied into a real CPU tensor, which keeps its old content,")
                 return args[0]
-            if device >= 0 and _is_device_checked(func, name):
+            if device >= 0 and is_device_checked:
                 _check_devices(name, device, tensors, virtual, records)
             args = map_tensors(args, machine.virtual_on_host) if name not in ("copy_", "_to_copy") else args
         if kwargs.get("generator") is not None:
@@ -159,10 +161,10 @@ class RecordingDispatchMode(TorchDispatchMode):
             if raw_is_meta(tensor):
                 record = self.machine.storages.of_storage(tensor.untyped_storage())
                 value = known_value(tensor, record)
-                overwritten = name in _OVERWRITING and tensor is args[0] and record is not None
+                overwritten = name in _OVERWRITING and tensor is args[0]
                 if value is None and (from_shape or overwritten):
                     value = torch.empty(tensor.shape, dtype=tensor.dtype)
-                    if overwritten:
+                    if overwritten and record is not None:
                         record.forget_values()  # those of its aliases
             if value is None:
                 raise LookupError
@@ -211,8 +213,10 @@ def _is_composite(func: Any) -> bool:
     return bool(has_kernel(func.name(), "CompositeImplicitAutograd")) and not has_kernel(func.name(), "Meta")
 
 
-def _is_device_checked(func: Any, name: str) -> bool:
-    return name in _DEVICE_CHECKED or (torch.Tag.pointwise in func.tags and name not in _MOVES and not name.startswith("_foreach"))
+def _name_and_check(func: Any) -> tuple[str, bool]:
+    name = func._schema.name.rpartition("::")[2]
+    pointwise = torch.Tag.pointwise in func.tags and name not in _MOVES and not name.startswith("_foreach")
+    return name, pointwise or name in _DEVICE_CHECKED
 
 
 def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:

@@ -299,6 +299,8 @@ class VirtualGPU:
 
     def allocate(self, record: StorageRecord, device: int, op: str, shape: tuple[int, ...] = (), dtype: str = "") -> None:
         """Take `record.nbytes` from the allocator of `device` for a storage."""
+        if device >= self.device_count:
+            raise RuntimeError(f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {self.device_count})")
         phase = self.phase
         op = self.operator_label or op
         category: Category = "temporary"

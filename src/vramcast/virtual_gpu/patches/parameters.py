@@ -28,6 +28,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
         parameter = original_new(cls, data, requires_grad)
         if isinstance(parameter, torch.nn.Parameter):
             machine.register_parameter(parameter)
+            _carry_value(machine, data, parameter)
         return parameter
 
     def compatible(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -37,6 +38,14 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
 
     patches.set(torch.nn.Parameter, "__new__", staticmethod(new))
     patches.set(torch, "_has_compatible_shallow_copy_type", compatible)
+
+
+def _carry_value(machine: VirtualGPU, data: Any, parameter: torch.nn.Parameter) -> None:
+    """A parameter is made of its data without an operator that would carry the known value over."""
+    record = machine.storages.of(parameter)
+    value = None if record is None else machine.value_of(data)
+    if value is not None:
+        remember_value(parameter, record, value)
 
 
 def _virtual_from_birth(machine: VirtualGPU, data: torch.Tensor) -> torch.Tensor:

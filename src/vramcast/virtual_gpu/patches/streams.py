@@ -29,6 +29,13 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
         if stream is not None:
             machine.current_stream = stream.stream_id
 
+    def record_stream(self: torch.Tensor, s: Any) -> None:
+        record = machine.storages.of(self)
+        if record is not None and record.device >= 0:
+            machine.use_on_stream(record, s.stream_id)
+
+    # On the class, because the C++ signature refuses our streams before any mode is asked.
+    patches.set(torch.Tensor, "record_stream", record_stream)
     for module in (torch.cuda, torch.cuda.streams):
         for name in ("Stream", "ExternalStream"):
             patches.set(module, name, stream_class)
