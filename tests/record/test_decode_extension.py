@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramcast.errors import RecordingError
-from vramcast.record.decode_extension import AFTER_DECODE, extended_timeline
+from vramcast.timeline.decode import AFTER_DECODE, extended_timeline
 from vramcast.record.decode_unrolling import DIRECT_STEPS, unroll_generation
 
 
@@ -75,6 +75,6 @@ def test_the_end_of_the_last_step_is_marked() -> None:
 
 
 def test_extending_and_replaying_needs_no_torch() -> None:
-    modules = "vramcast.record.decode_replay, vramcast.record.decode_unrolling"
+    modules = "vramcast.allocator.decode_replay, vramcast.record.decode_unrolling"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,9 +5,9 @@ from vramcast.allocator import replay
 from vramcast.hardware import find_gpu
 from vramcast.job import GenerationJob
 from vramcast.models import load_model, model_from_fields
-from vramcast.record.decode_extension import extended_timeline
+from vramcast.timeline.decode import extended_timeline
 from vramcast.record.generation import record_generation
-from vramcast.record.recording import Recording
+from vramcast.timeline.recording import Recording
 from vramcast.timeline import Timeline
 
 GQA = {

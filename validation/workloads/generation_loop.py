@@ -11,7 +11,7 @@ import torch
 from validation.workloads.result import WorkloadResult
 from vramcast.allocator import replay
 from vramcast.hardware import find_gpu
-from vramcast.record.decode_replay import replay_generation
+from vramcast.allocator.decode_replay import replay_generation
 from vramcast.record.decode_unrolling import GenerationRun, unroll_generation
 from vramcast.virtual_gpu import VirtualGPU
 

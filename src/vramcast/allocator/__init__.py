@@ -3,6 +3,7 @@
 from vramcast.allocator.blocks import Block
 from vramcast.allocator.caching_allocator import CachingAllocator
 from vramcast.allocator.config import UNLIMITED, AllocatorConfig
+from vramcast.allocator.decode_replay import GenerationReplay, replay_generation
 from vramcast.allocator.deferred_frees import DeferredFree
 from vramcast.allocator.driver import Observer
 from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
@@ -23,6 +24,7 @@ __all__ = [
     "CachingAllocator",
     "DeferredFree",
     "FailedAllocation",
+    "GenerationReplay",
     "MarkReading",
     "Observer",
     "PoolStatistics",
@@ -37,6 +39,7 @@ __all__ = [
     "compare_with_snapshot",
     "read_snapshot",
     "replay",
+    "replay_generation",
     "snapshot_config",
     "snapshot_to_timeline",
     "write_snapshot",

@@ -16,6 +16,7 @@ from vramcast.job import GenerationJob, GenerationOptions, TrainingJob, Training
 from vramcast.job.checking import input_error_of
 from vramcast.models import load_model, preset_names
 from vramcast.units import format_gib
+from vramcast.views.progress_line import progress_line
 from vramcast.views.terminal import print_forecast
 
 EXIT_DONE, EXIT_DOES_NOT_FIT, EXIT_BAD_INPUT = 0, 1, 2
@@ -44,7 +45,9 @@ def training(
     offline: OfflineFlag = False,
 ) -> int:
     """Memory to train MODEL: peaks, what they are made of, and whether they fit the GPU."""
-    return _show(training_forecast(TrainingJob(model=model, **options.model_dump()), offline=offline), json, check)
+    with progress_line() as progress:
+        forecast = training_forecast(TrainingJob(model=model, **options.model_dump()), offline=offline, progress=progress)
+    return _show(forecast, json, check)
 
 
 @app.command
@@ -58,7 +61,9 @@ def generation(
     offline: OfflineFlag = False,
 ) -> int:
     """Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache."""
-    return _show(generation_forecast(GenerationJob(model=model, **options.model_dump()), offline=offline), json, check)
+    with progress_line() as progress:
+        forecast = generation_forecast(GenerationJob(model=model, **options.model_dump()), offline=offline, progress=progress)
+    return _show(forecast, json, check)
 
 
 @app.command

@@ -8,12 +8,13 @@ from vramcast.forecast.forecast import Forecast
 from vramcast.hardware import GPU, custom_gpu, find_gpu
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig, load_model
+from vramcast.progress import Progress
 from vramcast.units import parse_bytes
 
 DEFAULT_SEQUENCE_LENGTH = 1024
 
 
-def training_forecast(job: TrainingJob, *, offline: bool = False) -> Forecast:
+def training_forecast(job: TrainingJob, *, offline: bool = False, progress: Progress | None = None) -> Forecast:
     """How much memory a training job takes.
 
     Raises:
@@ -25,7 +26,7 @@ def training_forecast(job: TrainingJob, *, offline: bool = False) -> Forecast:
     _check_length(config, "sequence_length", sequence_length)
     job = job.model_copy(update={"sequence_length": sequence_length})
     return build_forecast(
-        engine.record_training(job, config, gpu),
+        engine.record_training(job, config, gpu, progress),
         gpu,
         workload="training",
         model=config.name,
@@ -33,15 +34,16 @@ def training_forecast(job: TrainingJob, *, offline: bool = False) -> Forecast:
         allocator_config=AllocatorConfig(expandable_segments=job.expandable_segments),
         engine="trace",
         assumptions=config.assumptions,
+        progress=progress,
     )
 
 
-def generation_forecast(job: GenerationJob, *, offline: bool = False) -> Forecast:
+def generation_forecast(job: GenerationJob, *, offline: bool = False, progress: Progress | None = None) -> Forecast:
     """How much memory a generation job takes; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
     return build_forecast(
-        engine.record_generation(job, config, gpu),
+        engine.record_generation(job, config, gpu, progress),
         gpu,
         workload="generation",
         model=config.name,
@@ -49,6 +51,7 @@ def generation_forecast(job: GenerationJob, *, offline: bool = False) -> Forecas
         allocator_config=AllocatorConfig(expandable_segments=job.expandable_segments),
         engine="trace",
         assumptions=config.assumptions,
+        progress=progress,
     )
 
 

@@ -6,7 +6,8 @@ from vramcast.allocator import AllocatorConfig
 from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant, Verdict
 from vramcast.forecast.readings import Readings, read_recording
 from vramcast.hardware import GPU, ContextEstimate, cuda_context_bytes
-from vramcast.timeline.recording import Recording
+from vramcast.progress import Progress
+from vramcast.timeline import Recording
 from vramcast.units import format_bytes
 
 
@@ -20,6 +21,7 @@ def build_forecast(
     allocator_config: AllocatorConfig,
     engine: Literal["tape", "trace"],
     assumptions: tuple[str, ...] = (),
+    progress: Progress | None = None,
 ) -> Forecast:
     """Replay a recording for one GPU and say what it comes to.
 
@@ -28,8 +30,8 @@ def build_forecast(
     """
     context = cuda_context_bytes(gpu)
     capacity = gpu.memory_total_bytes - context.bytes
-    readings = read_recording(recording, allocator_config)
-    verdict, readings, notes = _judge(recording, readings, capacity, context, allocator_config)
+    natural = read_recording(recording, allocator_config, progress=progress)
+    verdict, readings, notes = _judge(recording, natural, capacity, context, allocator_config)
     return Forecast(
         workload=workload,
         model=model,

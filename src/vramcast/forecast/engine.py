@@ -9,25 +9,28 @@ from vramcast.errors import MissingExtraError
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
-from vramcast.timeline.recording import Recording
+from vramcast.progress import Progress
+from vramcast.timeline import Recording
 
 if TYPE_CHECKING:
     from vramcast.virtual_gpu import VirtualGPU
 
 
-def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU) -> Recording:
+def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Recording:
     """Record a training job by running it on the virtual GPU."""
     _require_torch("a forecast by direct trace")
     from vramcast.record.training import record_training as record
 
-    return record(job, config, gpu)
+    return record(job, config, gpu, progress=progress)
 
 
-def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU) -> Recording:
+def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Recording:
     """Record a generation job by running its prefill and first steps on the virtual GPU."""
     _require_torch("a forecast by direct trace")
     from vramcast.record.generation import record_generation as record
 
+    if progress is not None:
+        progress("recording the prefill and a few decode steps", 0, 1)
     return record(job, config, gpu)
 
 

@@ -1,12 +1,21 @@
 """What a replay of a recording shows: peaks, the live set at the peak, the maximum of every phase."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vramcast.allocator import AllocatorConfig, CachingAllocator, Replayer, ReplayResult
-from vramcast.timeline.recording import Recording
-from vramcast.timeline import Allocation, Category, Event, EventKind
+from vramcast.allocator import AllocatorConfig, CachingAllocator, MarkReading, Replayer, replay_generation
+from vramcast.progress import Progress
+from vramcast.timeline import Allocation, Category, Event, EventKind, Recording
+
+PHASE_PEAKS = {
+    "after_forward": "forward_peak",
+    "after_backward": "backward_peak",
+    "after_optimizer": "optimizer_peak",
+    "after_prefill": "prefill_peak",
+    "after_decode": "decode_peak",
+}
+"""Mark that ends an interval -> name of the maximum over that interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,58 +31,60 @@ class Readings:
     out_of_memory: bool
 
 
-def read_recording(recording: Recording, config: AllocatorConfig, capacity_bytes: int | None = None) -> Readings:
-    """Replay a recording.
+def read_recording(
+    recording: Recording, config: AllocatorConfig, capacity_bytes: int | None = None, progress: Progress | None = None
+) -> Readings:
+    """Replay a recording, and after it the decode steps it stands for.
 
     The peak is the maximum over everything, also across calls of `reset_peak_memory_stats` in the code that was recorded. `instants`
     holds, for every mark, what was allocated when it was last passed, and `<phase>_peak` for the last interval that ends there.
     """
     timeline = recording.timeline
+    if recording.decode is not None:
+        report = None if progress is None else lambda done, total: progress("replaying decode steps", done, total)
+        whole = replay_generation(timeline, recording.decode, config, capacity_bytes, progress=report)
+        return _readings(whole.live_at_peak, whole.marks, whole.peak_reserved_bytes, whole.num_alloc_retries, whole.out_of_memory is not None)
     replayer = Replayer(timeline.allocations, timeline.marks, allocator=CachingAllocator(config, capacity_bytes))
     completed = replayer.feed(_without_resets(timeline.events))
     result = replayer.result()
-    peak_event = timeline.events[result.peak_allocated_position] if timeline.events else None
+    live = [(timeline.allocations[index], nbytes) for index, nbytes in result.live_at_peak.items()]
+    return _readings(live, result.marks, result.peak_reserved_bytes, result.num_alloc_retries, not completed)
+
+
+def _readings(
+    live: Sequence[tuple[Allocation, int]], marks: Iterable[MarkReading], peak_reserved_bytes: int, retries: int, out_of_memory: bool
+) -> Readings:
+    breakdown: Counter[Category] = Counter()
+    for allocation, nbytes in live:
+        breakdown[allocation.category] += nbytes
     return Readings(
-        peak_allocated_bytes=result.peak_allocated_bytes,
-        peak_reserved_bytes=result.peak_reserved_bytes,
-        peak_phase="" if peak_event is None else _phase_of(timeline.allocations, peak_event),
-        breakdown=_by_category(timeline.allocations, result.live_at_peak),
-        instants=_instants(result),
-        num_alloc_retries=result.num_alloc_retries,
-        out_of_memory=not completed,
+        peak_allocated_bytes=breakdown.total(),
+        peak_reserved_bytes=peak_reserved_bytes,
+        # The peak is reached by an allocation, so the youngest one alive is the one that reached it.
+        peak_phase=live[-1][0].phase if live else "",
+        breakdown=dict(breakdown.most_common()),
+        instants=_instants(marks),
+        num_alloc_retries=retries,
+        out_of_memory=out_of_memory,
     )
 
 
-_PHASE_PEAKS = {
-    "after_forward": "forward_peak",
-    "after_backward": "backward_peak",
-    "after_optimizer": "optimizer_peak",
-    "after_prefill": "prefill_peak",
-    "decode_step": "decode_peak",
-}
-"""Mark that ends an interval -> name of the maximum over that interval."""
-
-
-def _instants(result: ReplayResult) -> dict[str, int]:
+def _instants(marks: Iterable[MarkReading]) -> dict[str, int]:
     instants: dict[str, int] = {}
-    for mark in result.marks:
+    decoding: list[int] = []
+    for mark in marks:
+        peak_name = PHASE_PEAKS.get(mark.name)
+        if mark.name == "decode_step":
+            decoding.append(mark.interval_peak_allocated_bytes)
+            continue
         instants[mark.name] = mark.allocated_bytes
-        if mark.name in _PHASE_PEAKS:
-            instants[_PHASE_PEAKS[mark.name]] = mark.interval_peak_allocated_bytes
+        if peak_name is not None:
+            instants[peak_name] = mark.interval_peak_allocated_bytes
+    if decoding and "decode_peak" in instants:
+        instants["decode_peak"] = max(instants["decode_peak"], *decoding)
     return instants
 
 
 def _without_resets(events: Sequence[Event]) -> list[Event]:
     # A reset is replaced, not dropped, so that positions stay those of the timeline.
     return [Event(EventKind.HOST_WAIT_STREAM) if event.kind is EventKind.RESET_PEAK else event for event in events]
-
-
-def _phase_of(allocations: Sequence[Allocation], event: Event) -> str:
-    return allocations[event.target].phase if event.kind is EventKind.ALLOC else ""
-
-
-def _by_category(allocations: Sequence[Allocation], live: dict[int, int]) -> dict[Category, int]:
-    totals: Counter[Category] = Counter()
-    for index, nbytes in live.items():
-        totals[allocations[index].category] += nbytes
-    return dict(totals.most_common())

@@ -7,7 +7,7 @@ exactly affine.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vramcast.record.decode_extension import DecodeSegment, GrowingAllocation, StepTemplate
+from vramcast.timeline.decode import DecodeSegment, GrowingAllocation, StepTemplate
 from vramcast.timeline import Allocation
 
 REPETITIONS = 3

@@ -11,7 +11,7 @@ import torch
 from vramcast.errors import InputError
 from vramcast.record.building import attention_backend
 from vramcast.record.caches import cache_arguments, cached_tensors
-from vramcast.record.decode_extension import AFTER_DECODE
+from vramcast.timeline.decode import AFTER_DECODE
 from vramcast.record.decode_unrolling import GenerationRun
 from vramcast.timeline import Timeline
 from vramcast.virtual_gpu import VirtualGPU, dispatch_mode

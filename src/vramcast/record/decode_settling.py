@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramcast.errors import RecordingError
-from vramcast.record.decode_extension import DecodeSegment, StepTemplate
+from vramcast.timeline.decode import DecodeSegment, StepTemplate
 from vramcast.record.decode_fit import REPETITIONS, disagreement, fit_segment, literal_segment, predicts, why_no_fit
 
 PERIODS = (1, 16)

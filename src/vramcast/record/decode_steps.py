@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vramcast.record.decode_extension import GrowingAllocation, StepTemplate
+from vramcast.timeline.decode import GrowingAllocation, StepTemplate
 from vramcast.timeline import Event, EventKind, Timeline
 
 _PLACED = (EventKind.ALLOC, EventKind.FREE, EventKind.USE_STREAM)

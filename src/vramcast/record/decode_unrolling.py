@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vramcast.record.decode_extension import DecodeExtension, StepTemplate
+from vramcast.timeline.decode import DecodeExtension, StepTemplate
 from vramcast.record.decode_settling import RecordedSteps, settle_segments
 from vramcast.record.decode_steps import CutTimeline, cut_steps
 from vramcast.timeline import EventKind, Timeline

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vramcast.record.building import DTYPES, model_builder
 from vramcast.record.decode_run import run_generation
 from vramcast.record.decode_unrolling import GenerationRun, UnrolledGeneration, unroll_generation
-from vramcast.record.recording import Recording
+from vramcast.timeline.recording import Recording
 from vramcast.virtual_gpu.versions import library_versions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, *, ever
     the old and the new tensor of the layer at hand both do.
 
     The result's `timeline` ends with the second decode step and `decode` holds the rest (see
-    `vramcast.record.decode_replay`); for a handful of tokens the timeline is the whole and `decode` is None.
+    `vramcast.allocator.decode_replay`); for a handful of tokens the timeline is the whole and `decode` is None.
 
     Args:
         job: what is generated.

@@ -9,7 +9,8 @@ import torch
 from vramcast.record.building import attention_backend, autocast_region, enable_checkpointing, model_builder, weight_dtype
 from vramcast.record.failures import explained
 from vramcast.record.optimizers import build_optimizer
-from vramcast.timeline.recording import Recording
+from vramcast.progress import Progress
+from vramcast.timeline import Recording
 from vramcast.virtual_gpu import VirtualGPU
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ RECORDED_STEPS = 3
 """The first step has no optimizer states yet, the second meets the blocks the first left behind, the third shows that it repeats."""
 
 
-def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, steps: int = RECORDED_STEPS) -> Recording:
+def record_training(
+    job: TrainingJob, config: ModelConfig, gpu: GPU, *, steps: int = RECORDED_STEPS, progress: Progress | None = None
+) -> Recording:
     """Run `steps` optimizer steps of the job on a virtual GPU.
 
     `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`, `after_optimizer` and `after_step`.
@@ -36,7 +39,9 @@ def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, *, steps: i
         machine.mark("after_load")
         flops_before_last = 0
         with attention_backend(job.attention):
-            for _ in range(steps):
+            for step in range(steps):
+                if progress is not None:
+                    progress("recording optimizer steps", step, steps)
                 flops_before_last = machine.flops
                 _step(job, machine, model, optimizer, scaler)
         recording = machine.recording()

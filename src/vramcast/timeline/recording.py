@@ -1,14 +1,9 @@
 """What a run on the virtual GPU leaves behind: plain data, no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from vramcast.timeline import Timeline
-
-if TYPE_CHECKING:
-    from vramcast.record.decode_extension import DecodeExtension
+from vramcast.timeline.decode import DecodeExtension
+from vramcast.timeline.events import Timeline
 
 
 @dataclass(slots=True)

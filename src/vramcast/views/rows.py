@@ -29,7 +29,7 @@ INSTANT_NAMES = {
     "prefill_peak": "peak of prefill",
     "after_prefill": "after prefill",
     "decode_peak": "peak of decoding",
-    "decode_step": "after decoding",
+    "after_decode": "after the last token",
 }
 CATEGORY_COLORS = {
     "parameters": "#2e8b57",

@@ -13,7 +13,7 @@ the `state`, the allocations alive at its begin and born after loading, in order
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from vramcast.timeline import Allocation, Event, EventKind, Timeline
+from vramcast.timeline.events import Allocation, Event, EventKind, Timeline
 
 AFTER_DECODE = "after_decode"
 """Mark at the end of the last forward pass of a generation."""

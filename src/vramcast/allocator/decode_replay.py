@@ -4,17 +4,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vramcast.allocator import (
-    AllocatorConfig,
-    AllocatorOutOfMemory,
-    Block,
-    CachingAllocator,
-    MarkReading,
-    Replayer,
-)
-from vramcast.allocator.blocks import MIN_BLOCK
+from vramcast.allocator.blocks import MIN_BLOCK, Block
+from vramcast.allocator.caching_allocator import CachingAllocator
+from vramcast.allocator.config import AllocatorConfig
+from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
+from vramcast.allocator.replay import MarkReading, Replayer
 from vramcast.errors import InputError
-from vramcast.record.decode_extension import AFTER_DECODE, DecodeExtension, StepTemplate
+from vramcast.timeline.decode import AFTER_DECODE, DecodeExtension, StepTemplate
 from vramcast.timeline import Allocation, Category, EventKind, Timeline
 
 Progress = Callable[[int, int], None]
@@ -39,6 +35,7 @@ class GenerationReplay:
     steps)."""
     live_at_peak: tuple[tuple[Allocation, int], ...]
     """Every allocation alive at the allocated peak with the bytes of its block; they sum to `peak_allocated_bytes`."""
+    num_alloc_retries: int
     num_events: int
     """Events replayed; fewer than there are where steps were found to leave the allocator as it was."""
     marks: tuple[MarkReading, ...] = ()
@@ -91,6 +88,7 @@ def replay_generation(
         peak_reserved_bytes=counts.reserved_bytes_peak,
         peak_step=steps.peak.step if steps.peak is not None else 0,
         live_at_peak=tuple(steps.live_at_peak() if in_steps else loaded_only),
+        num_alloc_retries=allocator.statistics.num_alloc_retries,
         num_events=result.num_events + steps.num_events,
         marks=(*result.marks, *steps.readings),
         out_of_memory=failure,
