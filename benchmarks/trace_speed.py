@@ -49,10 +49,10 @@ def measure_vramcast(case: Case) -> dict[str, Any]:
 
     from vramcast.hardware import find_gpu
     from vramcast.models import load_model
-    from vramcast.record.building import DTYPES, enable_checkpointing, model_builder
+    from vramcast.record.building import DTYPES, enable_checkpointing, ModelBuilder
     from vramcast.virtual_gpu import VirtualGPU
 
-    build = model_builder(load_model(case.model), attention="sdpa", dtype=DTYPES[case.dtype])
+    build = ModelBuilder(load_model(case.model), attention="sdpa", dtype=DTYPES[case.dtype])
     begin = time.perf_counter()
     with VirtualGPU(find_gpu("a100-80gb")) as machine:
         model = build().to("cuda").train()
@@ -74,9 +74,9 @@ def measure_mem_tracker(case: Case) -> dict[str, Any]:
     from torch.distributed._tools.mem_tracker import MemTracker
 
     from vramcast.models import load_model
-    from vramcast.record.building import DTYPES, enable_checkpointing, model_builder
+    from vramcast.record.building import DTYPES, enable_checkpointing, ModelBuilder
 
-    build = model_builder(load_model(case.model), attention="sdpa", dtype=DTYPES[case.dtype])
+    build = ModelBuilder(load_model(case.model), attention="sdpa", dtype=DTYPES[case.dtype])
     begin = time.perf_counter()
     with FakeTensorMode():
         model = build().train()
@@ -124,7 +124,17 @@ def main() -> None:
     if options.case:
         print_case(options.tool, options.case)
         return
-    columns = ("model", "tool", "build + step s", "step s", "limit s", "host GiB", "limit GiB", "peak GiB", "steps per MemTracker step")
+    columns = (
+        "model",
+        "tool",
+        "build + step s",
+        "step s",
+        "limit s",
+        "host GiB",
+        "limit GiB",
+        "peak GiB",
+        "steps per MemTracker step",
+    )
     table = Table(*columns, box=None)
     for name, case in CASES.items():
         results = {tool: in_fresh_process(tool, name) for tool in TOOLS}

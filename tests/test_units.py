@@ -10,7 +10,15 @@ from vramcast.units import GIB, MIB, format_bytes, format_gib, parse_bytes
 
 @pytest.mark.parametrize(
     ("nbytes", "text"),
-    [(0, "0 B"), (512, "512 B"), (1024, "1.00 KiB"), (MIB - 1, "1024.00 KiB"), (MIB, "1.00 MiB"), (3 * GIB // 2, "1.50 GiB"), (-GIB, "-1.00 GiB")],
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1024, "1.00 KiB"),
+        (MIB - 1, "1024.00 KiB"),
+        (MIB, "1.00 MiB"),
+        (3 * GIB // 2, "1.50 GiB"),
+        (-GIB, "-1.00 GiB"),
+    ],
 )
 def test_format_bytes(nbytes: int, text: str) -> None:
     assert format_bytes(nbytes) == text
@@ -21,7 +29,15 @@ def test_format_gib_keeps_its_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nbytes"), [("24GiB", 24 * GIB), ("512 MiB", 512 * MIB), ("1.5gib", 3 * GIB // 2), ("1048576", MIB), ("2KiB", 2048), ("1TiB", 1 << 40)]
+    ("text", "nbytes"),
+    [
+        ("24GiB", 24 * GIB),
+        ("512 MiB", 512 * MIB),
+        ("1.5gib", 3 * GIB // 2),
+        ("1048576", MIB),
+        ("2KiB", 2048),
+        ("1TiB", 1 << 40),
+    ],
 )
 def test_parse_bytes(text: str, nbytes: int) -> None:
     assert parse_bytes(text, "gpu_memory") == nbytes

@@ -10,7 +10,7 @@ import torch
 
 from validation.campaign_jobs import CampaignJob
 from validation.campaign_training import model_config
-from vramcast.record.building import DTYPES, attention_backend, model_builder
+from vramcast.record.building import DTYPES, attention_backend, ModelBuilder
 from vramcast.record.caches import cache_arguments
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _DEFAULTS = {
 def run_generation(job: CampaignJob, machine: Machine, ready: Callable[[], None]) -> dict[str, Any]:
     """The prefill and every decode step; `ready` is called after the part that needs no GPU."""
     options = SimpleNamespace(**(_DEFAULTS | job.options()))
-    build = model_builder(model_config(job), attention=options.attention, dtype=DTYPES[options.precision])
+    build = ModelBuilder(model_config(job), attention=options.attention, dtype=DTYPES[options.precision])
     built = None if machine.kind == "virtual" else build()
     ready()
     with machine.entered():

@@ -10,7 +10,7 @@ import torch
 from validation.campaign_jobs import CampaignJob
 from validation.campaign_machine import device_used_before_cuda, process_used_bytes
 from validation.campaign_training import model_config, train
-from vramcast.record.building import model_builder
+from vramcast.record.building import ModelBuilder
 
 if TYPE_CHECKING:
     from validation.campaign_machine import Machine
@@ -44,7 +44,7 @@ def context(*, machine: Machine, **_: Any) -> dict[str, Any]:
 
 
 def _train_small_gpt2(machine: Machine, precision: str) -> None:
-    build = model_builder(model_config(_MODEL), attention="sdpa", dtype=torch.float32, dropout=0.1)
+    build = ModelBuilder(model_config(_MODEL), attention="sdpa", dtype=torch.float32, dropout=0.1)
     options = SimpleNamespace(
         batch_size=2,
         sequence_length=256,

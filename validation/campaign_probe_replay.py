@@ -23,7 +23,7 @@ from vramcast.allocator import (
     snapshot_to_timeline,
     write_snapshot,
 )
-from vramcast.record.building import model_builder, weight_dtype
+from vramcast.record.building import ModelBuilder, weight_dtype
 
 if TYPE_CHECKING:
     from validation.campaign_machine import Machine
@@ -36,7 +36,7 @@ _SHOWN = 20
 def replay_history(*, machine: Machine, job: CampaignJob, **_: Any) -> dict[str, Any]:
     """Train with the history switched on, dump it, replay it, and say where blocks lie elsewhere."""
     options = training_options(job)
-    build = model_builder(
+    build = ModelBuilder(
         model_config(job), attention=options.attention, dtype=weight_dtype(options.precision), dropout=options.dropout
     )
     if machine.kind == "cuda":

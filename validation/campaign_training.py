@@ -13,7 +13,7 @@ from vramcast.record.building import (
     attention_backend,
     autocast_region,
     enable_checkpointing,
-    model_builder,
+    ModelBuilder,
     weight_dtype,
 )
 from vramcast.record.optimizers import build_optimizer
@@ -40,7 +40,7 @@ def training_options(job: CampaignJob) -> SimpleNamespace:
 
 
 def model_config(job: CampaignJob) -> Any:
-    """What `vramcast.record.building.model_builder` reads of a model's configuration."""
+    """What `vramcast.record.building.ModelBuilder` reads of a model's configuration."""
     fields = job.config()
     return SimpleNamespace(name=job.fields["model"], model_type=fields["model_type"], fields=fields)
 
@@ -48,7 +48,7 @@ def model_config(job: CampaignJob) -> Any:
 def run_training(job: CampaignJob, machine: Machine, ready: Callable[[], None]) -> dict[str, Any]:
     """Three optimizer steps; `ready` is called after the part that needs no GPU."""
     options = training_options(job)
-    build = model_builder(
+    build = ModelBuilder(
         model_config(job),
         attention=options.attention,
         dtype=weight_dtype(options.precision),

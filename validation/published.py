@@ -118,7 +118,7 @@ def _numbers(fields: Mapping[str, Any]) -> str | None:
 
 
 def _code(fields: Mapping[str, Any]) -> str | None:
-    if fields["compile"] is True:
+    if fields["compile"] not in (False, "unknown"):
         return "torch.compile: the compiler decides what is kept and reuses buffers"
     provider = (fields["extra"] or {}).get("provider")
     if provider is not None and provider not in _PLAIN_KERNEL_PROVIDERS:

@@ -74,13 +74,17 @@ class Attention2022(nn.Module):
         self.heads = heads
         self.qkv, self.out = Conv1D(width, 3 * width), Conv1D(width, width)
         self.attention_dropout, self.residual_dropout = nn.Dropout(0.1), nn.Dropout(0.1)
-        self.register_buffer("mask", torch.tril(torch.ones(SEQUENCE_LENGTH, SEQUENCE_LENGTH, dtype=torch.uint8))[None, None])
+        self.register_buffer(
+            "mask", torch.tril(torch.ones(SEQUENCE_LENGTH, SEQUENCE_LENGTH, dtype=torch.uint8))[None, None]
+        )
         self.register_buffer("masked_value", torch.tensor(-1e4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, E) -> (B, T, E)."""
         batch, tokens, width = x.shape
-        query, key, value = (part.view(batch, tokens, self.heads, -1).permute(0, 2, 1, 3) for part in self.qkv(x).split(width, dim=2))
+        query, key, value = (
+            part.view(batch, tokens, self.heads, -1).permute(0, 2, 1, 3) for part in self.qkv(x).split(width, dim=2)
+        )
         weights = torch.matmul(query, key.transpose(-1, -2)) / (value.size(-1) ** 0.5)  # (B, H, T, T)
         weights = torch.where(self.mask[:, :, :tokens, :tokens].bool(), weights, self.masked_value.to(weights.dtype))
         weights = self.attention_dropout(F.softmax(weights, dim=-1).type(value.dtype))
@@ -130,7 +134,11 @@ def device_used_2022(case: Case) -> int:
     """Reserved bytes of the training loop of the time plus the context of the time."""
     sizes = load_model(case.model).dimensions
     with VirtualGPU(find_gpu(GPU), record=False, torch_version="2.0.0") as machine:
-        model = GPT2Of2022(sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size, sizes.vocab_size).to("cuda").train()
+        model = (
+            GPT2Of2022(sizes.num_hidden_layers, sizes.num_attention_heads, sizes.hidden_size, sizes.vocab_size)
+            .to("cuda")
+            .train()
+        )
         optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
         scaler = torch.amp.GradScaler("cuda", enabled=case.precision == "amp-fp16")
         for _ in range(STEPS):
@@ -147,26 +155,39 @@ def device_used_2022(case: Case) -> int:
 def device_used_today(case: Case) -> int:
     """What the command line forecasts for the same job with today's libraries."""
     forecast = vramcast.training(
-        case.model, batch_size=case.batch_size, sequence_length=SEQUENCE_LENGTH, precision=case.precision, attention="eager", gpu=GPU
+        case.model,
+        batch_size=case.batch_size,
+        sequence_length=SEQUENCE_LENGTH,
+        precision=case.precision,
+        attention="eager",
+        gpu=GPU,
     )
     return forecast.device_used_bytes
 
 
 def mean_absolute_error(forecasts: list[int]) -> float:
     """Mean of |forecast / measured - 1| over the five cases."""
-    return sum(abs(forecast / case.measured_bytes - 1) for forecast, case in zip(forecasts, CASES, strict=True)) / len(CASES)
+    return sum(abs(forecast / case.measured_bytes - 1) for forecast, case in zip(forecasts, CASES, strict=True)) / len(
+        CASES
+    )
 
 
 def main() -> None:
     """Print both forecasts beside the guide's figures."""
     then, today = [device_used_2022(case) for case in CASES], [device_used_today(case) for case in CASES]
-    table = Table("model", "batch", "precision", "measured GB", "code of 2022", "error", "today's code", "error", box=None)
+    table = Table(
+        "model", "batch", "precision", "measured GB", "code of 2022", "error", "today's code", "error", box=None
+    )
     for case, old, new in zip(CASES, then, today, strict=True):
         errors = [f"{forecast / case.measured_bytes - 1:+.1%}" for forecast in (old, new)]
         figures = [f"{value / GB:.2f}" for value in (case.measured_bytes, old, new)]
-        table.add_row(case.model, str(case.batch_size), case.precision, figures[0], figures[1], errors[0], figures[2], errors[1])
+        table.add_row(
+            case.model, str(case.batch_size), case.precision, figures[0], figures[1], errors[0], figures[2], errors[1]
+        )
     Console().print(table)
-    Console().print(f"mean absolute error: code of 2022 {mean_absolute_error(then):.2%}, today's code {mean_absolute_error(today):.2%}")
+    Console().print(
+        f"mean absolute error: code of 2022 {mean_absolute_error(then):.2%}, today's code {mean_absolute_error(today):.2%}"
+    )
 
 
 if __name__ == "__main__":

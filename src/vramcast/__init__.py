@@ -1,11 +1,11 @@
 """Forecast of GPU memory for transformer training and generation, before the job is launched and without a GPU.
 
-    vramcast.training("gpt2", batch_size=8).peak_allocated_bytes
-    vramcast.generation("llama-3-8b", prompt_length=8000, max_new_tokens=192)
+vramcast.training("gpt2", batch_size=8).peak_allocated_bytes
+vramcast.generation("llama-3-8b", prompt_length=8000, max_new_tokens=192)
 
-    with vramcast.virtual_gpu("a100-80gb") as gpu:
-        ...  # ordinary PyTorch code that says device="cuda"
-    gpu.forecast()
+with vramcast.virtual_gpu("a100-80gb") as gpu:
+    ...  # ordinary PyTorch code that says device="cuda"
+gpu.forecast()
 """
 
 from typing import TYPE_CHECKING, Any

@@ -42,7 +42,11 @@ def parse_bytes(text: str, field: str) -> int:
     number, unit = match.groups()
     key = unit.lower() or "b"
     if key in ("gb", "g", "mb", "m", "kb", "k", "tb", "t"):
-        raise InputError(field, text, f"{unit!r} is ambiguous for a GPU; write GiB or MiB, as nvidia-smi counts (24GiB = 24 x 2**30 bytes)")
+        raise InputError(
+            field,
+            text,
+            f"{unit!r} is ambiguous for a GPU; write GiB or MiB, as nvidia-smi counts (24GiB = 24 x 2**30 bytes)",
+        )
     if key not in _FACTORS:
         raise InputError(field, text, "unknown unit; use GiB, MiB, KiB or bytes")
     nbytes = int(float(number) * _FACTORS[key])

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.conftest import TINY_GPT2, TINY_LLAMA, write_config
+
 from vramcast.cli import main
 
 COMMANDS: list[tuple[str, str]] = [
@@ -71,13 +71,19 @@ CONFIGS: list[tuple[str, dict[str, Any], str]] = [
     ("negative width", {**TINY_LLAMA, "hidden_size": -64}, "hidden_size=-64"),
     ("absurd vocabulary", {**TINY_LLAMA, "vocab_size": 10**12}, "vocab_size=1000000000000"),
     ("a word for a number", {**TINY_LLAMA, "intermediate_size": "wide"}, "intermediate_size='wide'"),
-    ("a missing field", {key: value for key, value in TINY_LLAMA.items() if key != "num_attention_heads"}, "num_attention_heads"),
+    (
+        "a missing field",
+        {key: value for key, value in TINY_LLAMA.items() if key != "num_attention_heads"},
+        "num_attention_heads",
+    ),
     ("an unknown activation", {**TINY_LLAMA, "hidden_act": "swishy"}, "swishy"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "message"), [row[1:] for row in CONFIGS], ids=[row[0] for row in CONFIGS])
-def test_configuration_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+def test_configuration_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
     assert refusal(capsys, ["training", write_config(tmp_path / "model", fields)]) == 2
     assert message in capsys_text(capsys)
 
@@ -100,7 +106,13 @@ def test_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, tex
 
 def test_sizes_beyond_any_tensor_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = write_config(tmp_path / "model", {**TINY_LLAMA, "max_position_embeddings": 10**9})
-    assert refusal(capsys, ["training", folder, "--batch-size", "10000000", "--sequence-length", "100000000", "--attention", "eager"]) == 2
+    assert (
+        refusal(
+            capsys,
+            ["training", folder, "--batch-size", "10000000", "--sequence-length", "100000000", "--attention", "eager"],
+        )
+        == 2
+    )
     assert "larger than" in capsys_text(capsys)
 
 

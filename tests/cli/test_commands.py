@@ -111,9 +111,14 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_import_vramcast_is_light() -> None:
-    assert modules_after("import vramcast, vramcast.forecast, vramcast.allocator, vramcast.models, vramcast.hardware") == set()
+    assert (
+        modules_after("import vramcast, vramcast.forecast, vramcast.allocator, vramcast.models, vramcast.hardware")
+        == set()
+    )
 
 
 def test_a_refused_command_loads_no_torch() -> None:
-    refused = "from vramcast.cli import main\ntry: main(['training', 'gpt2', '--batch-size', '0'])\nexcept SystemExit: pass"
+    refused = (
+        "from vramcast.cli import main\ntry: main(['training', 'gpt2', '--batch-size', '0'])\nexcept SystemExit: pass"
+    )
     assert modules_after(refused) <= {"rich", "cyclopts"}

@@ -23,7 +23,10 @@ def test_parameters_are_exact(model: str, parameters: int) -> None:
 
 
 def test_parameters_of_llama_3_8b_are_exact() -> None:
-    assert vramcast.training("llama-3-8b", sequence_length=16, precision="bf16", optimizer="sgd").parameters == 8_030_261_248
+    assert (
+        vramcast.training("llama-3-8b", sequence_length=16, precision="bf16", optimizer="sgd").parameters
+        == 8_030_261_248
+    )
 
 
 def test_kv_cache_of_llama_3_8b_at_8192_tokens_is_one_gibibyte() -> None:
@@ -57,7 +60,9 @@ def test_same_question_same_answer(tiny_llama: str) -> None:
 
 def test_larger_batch_takes_more_and_only_where_it_can(tiny_gpt2: str) -> None:
     one, four = (vramcast.training(tiny_gpt2, batch_size=size, sequence_length=128) for size in (1, 4))
-    parts_of_one, parts_of_four = ({item.category: item.bytes for item in forecast.breakdown} for forecast in (one, four))
+    parts_of_one, parts_of_four = (
+        {item.category: item.bytes for item in forecast.breakdown} for forecast in (one, four)
+    )
     assert parts_of_one["parameters"] == parts_of_four["parameters"]
     assert parts_of_four["activations"] > 3 * parts_of_one["activations"]
 
@@ -69,14 +74,17 @@ def test_checkpointing_saves_activations() -> None:
 
 
 def test_fused_optimizer_needs_no_copy_of_the_second_moment(tiny_llama: str) -> None:
-    foreach, fused = (vramcast.training(tiny_llama, sequence_length=1, optimizer=name) for name in ("adamw", "adamw-fused"))
+    foreach, fused = (
+        vramcast.training(tiny_llama, sequence_length=1, optimizer=name) for name in ("adamw", "adamw-fused")
+    )
     saved = foreach.peak_allocated_bytes - fused.peak_allocated_bytes
     assert saved >= 0.9 * 4 * foreach.parameters
 
 
 def test_verdict_follows_the_card(tiny_gpt2: str) -> None:
     forecasts = {
-        memory: vramcast.training(tiny_gpt2, batch_size=8, gpu="custom", gpu_memory=memory) for memory in ("4GiB", "700MiB", "530MiB")
+        memory: vramcast.training(tiny_gpt2, batch_size=8, gpu="custom", gpu_memory=memory)
+        for memory in ("4GiB", "700MiB", "530MiB")
     }
     assert forecasts["4GiB"].verdict == "fits"
     assert forecasts["530MiB"].verdict == "does_not_fit"

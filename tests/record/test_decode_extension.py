@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramcast.errors import RecordingError
-from vramcast.timeline.decode import AFTER_DECODE, extended_timeline
 from vramcast.record.decode_unrolling import DIRECT_STEPS, unroll_generation
+from vramcast.timeline.decode import AFTER_DECODE, extended_timeline
 
 
 def unrolled_equals_whole(program: Program, prompt_length: int, max_new_tokens: int) -> bool:

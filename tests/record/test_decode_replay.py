@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramcast.allocator import AllocatorConfig, replay
-from vramcast.timeline.decode import GrowingAllocation, StepTemplate, extended_timeline
 from vramcast.allocator.decode_replay import GenerationReplay, replay_generation, steps_of_same_blocks
 from vramcast.record.decode_unrolling import unroll_generation
 from vramcast.timeline import Allocation
+from vramcast.timeline.decode import GrowingAllocation, StepTemplate, extended_timeline
 
 MIB = 1 << 20
 

@@ -5,10 +5,10 @@ from vramcast.allocator import replay
 from vramcast.hardware import find_gpu
 from vramcast.job import GenerationJob
 from vramcast.models import load_model, model_from_fields
-from vramcast.timeline.decode import extended_timeline
 from vramcast.record.generation import record_generation
-from vramcast.timeline.recording import Recording
 from vramcast.timeline import Timeline
+from vramcast.timeline.decode import extended_timeline
+from vramcast.timeline.recording import Recording
 
 GQA = {
     "num_hidden_layers": 2,

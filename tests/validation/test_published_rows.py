@@ -83,6 +83,8 @@ def test_an_id_that_occurs_twice_is_refused(tmp_path: Path) -> None:
         ({"weight_dtype": "nf4"}, "bitsandbytes"),
         ({"weight_dtype": "int8"}, "quantised"),
         ({"compile": True}, "torch.compile"),
+        ({"compile": "thunder+inductor"}, "torch.compile"),
+        ({"compile": "unknown"}, "no workload is written"),
         ({"extra": {"provider": "liger"}}, "Triton"),
         ({"extra": {"provider": "huggingface"}}, "no workload is written"),
         ({"workload": "kernel", "quote_context": "cce loss-fw, Gemma-2"}, "Triton"),

@@ -22,8 +22,14 @@ def a_forecast(**changes: object) -> Forecast:
         "peak_reserved_bytes": 5 * GIB,
         "device_used_bytes": 6 * GIB,
         "peak_phase": "backward",
-        "breakdown": (BreakdownItem(category="activations", bytes=3 * GIB), BreakdownItem(category="parameters", bytes=GIB)),
-        "instants": (Instant(name="after_load", allocated_bytes=GIB), Instant(name="backward_peak", allocated_bytes=4 * GIB)),
+        "breakdown": (
+            BreakdownItem(category="activations", bytes=3 * GIB),
+            BreakdownItem(category="parameters", bytes=GIB),
+        ),
+        "instants": (
+            Instant(name="after_load", allocated_bytes=GIB),
+            Instant(name="backward_peak", allocated_bytes=4 * GIB),
+        ),
         "flops_per_step": 1,
         "engine": "trace",
         "gpu": "rtx-3090",

@@ -10,8 +10,8 @@ import torch
 
 from validation.workloads.result import WorkloadResult
 from vramcast.allocator import replay
-from vramcast.hardware import find_gpu
 from vramcast.allocator.decode_replay import replay_generation
+from vramcast.hardware import find_gpu
 from vramcast.record.decode_unrolling import GenerationRun, unroll_generation
 from vramcast.virtual_gpu import VirtualGPU
 

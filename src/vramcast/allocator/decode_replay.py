@@ -10,8 +10,8 @@ from vramcast.allocator.config import AllocatorConfig
 from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
 from vramcast.allocator.replay import MarkReading, Replayer
 from vramcast.errors import InputError
-from vramcast.timeline.decode import AFTER_DECODE, DecodeExtension, StepTemplate
 from vramcast.timeline import Allocation, Category, EventKind, Timeline
+from vramcast.timeline.decode import AFTER_DECODE, DecodeExtension, StepTemplate
 
 Progress = Callable[[int, int], None]
 """Called with (decode steps done, decode steps in all) now and then."""

@@ -28,8 +28,12 @@ app = App(
     result_action="return_value",
 )
 
-ModelArgument = Annotated[str, Parameter(help="A preset (see `vramcast models`), a config.json or its folder, or a Hub id.")]
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="", help="Print the forecast as JSON (integers of bytes) and nothing else.")]
+ModelArgument = Annotated[
+    str, Parameter(help="A preset (see `vramcast models`), a config.json or its folder, or a Hub id.")
+]
+JsonFlag = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print the forecast as JSON (integers of bytes) and nothing else.")
+]
 CheckFlag = Annotated[bool, Parameter(negative="", help="Exit with code 1 if it does not fit.")]
 OfflineFlag = Annotated[bool, Parameter(negative="", help="Never ask the Hugging Face Hub.")]
 
@@ -46,7 +50,9 @@ def training(
 ) -> int:
     """Memory to train MODEL: peaks, what they are made of, and whether they fit the GPU."""
     with progress_line() as progress:
-        forecast = training_forecast(TrainingJob(model=model, **options.model_dump()), offline=offline, progress=progress)
+        forecast = training_forecast(
+            TrainingJob(model=model, **options.model_dump()), offline=offline, progress=progress
+        )
     return _show(forecast, json, check)
 
 
@@ -62,7 +68,9 @@ def generation(
 ) -> int:
     """Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache."""
     with progress_line() as progress:
-        forecast = generation_forecast(GenerationJob(model=model, **options.model_dump()), offline=offline, progress=progress)
+        forecast = generation_forecast(
+            GenerationJob(model=model, **options.model_dump()), offline=offline, progress=progress
+        )
     return _show(forecast, json, check)
 
 
@@ -77,7 +85,9 @@ def gpus(*, json: JsonFlag = False) -> int:
     for gpu in all_gpus():
         bandwidth = gpu.memory_bandwidth_bytes_per_second
         speed = "" if bandwidth is None else f"{bandwidth / 1e9:.0f}"
-        table.add_row(gpu.name, gpu.architecture, format_gib(gpu.memory_total_bytes), speed, str(gpu.dense_tflops.bf16 or ""))
+        table.add_row(
+            gpu.name, gpu.architecture, format_gib(gpu.memory_total_bytes), speed, str(gpu.dense_tflops.bf16 or "")
+        )
     Console().print(table)
     return EXIT_DONE
 
@@ -87,13 +97,22 @@ def models(*, json: JsonFlag = False) -> int:
     """The presets that ship with vramcast, with their parameters."""
     configs = [load_model(name, offline=True) for name in preset_names()]
     if json:
-        rows = [{"name": config.name, "parameters": config.parameters, **config.dimensions.model_dump()} for config in configs]
+        rows = [
+            {"name": config.name, "parameters": config.parameters, **config.dimensions.model_dump()}
+            for config in configs
+        ]
         print(json_library.dumps(rows))
         return EXIT_DONE
     table = Table("model", "parameters", "layers", "hidden", "heads", "kv heads", "context", box=None)
     for config in configs:
         sizes = config.dimensions
-        numbers = (sizes.num_hidden_layers, sizes.hidden_size, sizes.num_attention_heads, sizes.num_key_value_heads, sizes.context_length)
+        numbers = (
+            sizes.num_hidden_layers,
+            sizes.hidden_size,
+            sizes.num_attention_heads,
+            sizes.num_key_value_heads,
+            sizes.context_length,
+        )
         table.add_row(config.name, f"{config.parameters:,}", *map(str, numbers))
     Console().print(table)
     return EXIT_DONE

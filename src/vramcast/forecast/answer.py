@@ -75,4 +75,6 @@ def _check_length(config: ModelConfig, field: str, length: int) -> None:
     """Learned position tables end at the context length; longer sequences would index past them."""
     context = config.dimensions.context_length
     if length > context and config.has_learned_positions:
-        raise InputError(field, length, f"{config.name} has learned positions up to its context length {context}; use at most that")
+        raise InputError(
+            field, length, f"{config.name} has learned positions up to its context length {context}; use at most that"
+        )

@@ -40,7 +40,9 @@ def build_forecast(
         peak_reserved_bytes=readings.peak_reserved_bytes,
         device_used_bytes=readings.peak_reserved_bytes + context.bytes,
         peak_phase=readings.peak_phase,
-        breakdown=tuple(BreakdownItem(category=category, bytes=nbytes) for category, nbytes in readings.breakdown.items()),
+        breakdown=tuple(
+            BreakdownItem(category=category, bytes=nbytes) for category, nbytes in readings.breakdown.items()
+        ),
         instants=tuple(Instant(name=name, allocated_bytes=nbytes) for name, nbytes in readings.instants.items()),
         flops_per_step=recording.flops_per_step,
         engine=engine,
@@ -71,7 +73,11 @@ def _judge(
         return "does_not_fit", natural, []
     reserved = format_bytes(natural.peak_reserved_bytes)
     retries = f"the allocator must give cached memory back {limited.num_alloc_retries} times"
-    return "tight", limited, [f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time"]
+    return (
+        "tight",
+        limited,
+        [f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time"],
+    )
 
 
 def _standing_assumptions(recording: Recording, context: ContextEstimate) -> list[str]:

@@ -43,7 +43,13 @@ def read_recording(
     if recording.decode is not None:
         report = None if progress is None else lambda done, total: progress("replaying decode steps", done, total)
         whole = replay_generation(timeline, recording.decode, config, capacity_bytes, progress=report)
-        return _readings(whole.live_at_peak, whole.marks, whole.peak_reserved_bytes, whole.num_alloc_retries, whole.out_of_memory is not None)
+        return _readings(
+            whole.live_at_peak,
+            whole.marks,
+            whole.peak_reserved_bytes,
+            whole.num_alloc_retries,
+            whole.out_of_memory is not None,
+        )
     replayer = Replayer(timeline.allocations, timeline.marks, allocator=CachingAllocator(config, capacity_bytes))
     completed = replayer.feed(_without_resets(timeline.events))
     result = replayer.result()
@@ -52,7 +58,11 @@ def read_recording(
 
 
 def _readings(
-    live: Sequence[tuple[Allocation, int]], marks: Iterable[MarkReading], peak_reserved_bytes: int, retries: int, out_of_memory: bool
+    live: Sequence[tuple[Allocation, int]],
+    marks: Iterable[MarkReading],
+    peak_reserved_bytes: int,
+    retries: int,
+    out_of_memory: bool,
 ) -> Readings:
     breakdown: Counter[Category] = Counter()
     for allocation, nbytes in live:

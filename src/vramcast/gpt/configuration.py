@@ -5,7 +5,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 
-class ReferenceGPTConfig(PreTrainedConfig):
+class ReferenceGPTConfig(PreTrainedConfig):  # type: ignore[misc]
     """Sizes of a reference GPT; `attribute_map` gives them transformers' names as well."""
 
     model_type = "vramcast_gpt"

@@ -50,16 +50,23 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: torch.Tensor, attention_mask: torch.Tensor | None, past_key_values: Any = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, attention_mask: torch.Tensor | None, past_key_values: Any = None
+    ) -> torch.Tensor:
         """(B, T, E) -> (B, T, E)."""
         shape = (*x.shape[:-1], -1, self.head_dim)
-        query, key, value = (part.view(shape).transpose(1, 2) for part in self.qkv_proj(x).chunk(3, dim=-1))  # (B, H, T, D)
+        query, key, value = (
+            part.view(shape).transpose(1, 2) for part in self.qkv_proj(x).chunk(3, dim=-1)
+        )  # (B, H, T, D)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.dropout.p if self.training else 0.0
-        out, _ = attend(self, query, key, value, attention_mask, scaling=self.head_dim**-0.5, dropout=dropout)  # (B, T, H, D)
-        return self.dropout(self.out_proj(out.reshape(x.shape)))
+        out, _ = attend(
+            self, query, key, value, attention_mask, scaling=self.head_dim**-0.5, dropout=dropout
+        )  # (B, T, H, D)
+        projected: torch.Tensor = self.dropout(self.out_proj(out.reshape(x.shape)))
+        return projected
 
 
 class MLP(nn.Module):
@@ -73,10 +80,11 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, E) -> (B, T, E)."""
-        return self.dropout(self.down_proj(F.gelu(self.up_proj(x))))  # (B, T, 4E) inside
+        projected: torch.Tensor = self.dropout(self.down_proj(F.gelu(self.up_proj(x))))  # (B, T, 4E) inside
+        return projected
 
 
-class Block(GradientCheckpointingLayer):
+class Block(GradientCheckpointingLayer):  # type: ignore[misc]
     """Attention and MLP, each behind a norm and around a residual."""
 
     def __init__(self, config: ReferenceGPTConfig, layer_idx: int) -> None:
@@ -86,10 +94,13 @@ class Block(GradientCheckpointingLayer):
         self.mlp_norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x: torch.Tensor, attention_mask: torch.Tensor | None, past_key_values: Any = None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, attention_mask: torch.Tensor | None, past_key_values: Any = None
+    ) -> torch.Tensor:
         """(B, T, E) -> (B, T, E)."""
         x = x + self.attention(self.attention_norm(x), attention_mask, past_key_values)
-        return x + self.mlp(self.mlp_norm(x))
+        x = x + self.mlp(self.mlp_norm(x))
+        return x
 
 
 class ReferenceGPTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -139,13 +150,19 @@ class ReferenceGPTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore
             position_ids = (torch.arange(input_ids.shape[1], device=input_ids.device) + past).unsqueeze(0)  # (1, T)
         x = self.dropout(self.token_embedding(input_ids) + self.position_embedding(position_ids))  # (B, T, E)
         mask = create_causal_mask(
-            config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=past_key_values, position_ids=position_ids
+            config=self.config,
+            inputs_embeds=x,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
         )
         for block in self.blocks:
             x = block(x, mask, past_key_values if use_cache else None)
         x = self.norm(x)
         logits = self.lm_head(x[:, -logits_to_keep:] if logits_to_keep else x)  # (B, T, V)
-        loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        loss = (
+            None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        )
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values if use_cache else None)
 
 

@@ -7,7 +7,9 @@ Precision = Literal["fp32", "amp-bf16", "amp-fp16", "bf16", "fp16"]
 
 GenerationPrecision = Literal["fp32", "bf16", "fp16"]
 
-Optimizer = Literal["adamw", "adamw-fused", "adamw-loop", "adam", "sgd", "sgd-momentum", "adafactor", "adagrad", "rmsprop"]
+Optimizer = Literal[
+    "adamw", "adamw-fused", "adamw-loop", "adam", "sgd", "sgd-momentum", "adafactor", "adagrad", "rmsprop"
+]
 """`adamw` is PyTorch's default on CUDA (foreach); `-fused` and `-loop` name its other two implementations."""
 
 Attention = Literal["sdpa", "eager", "flash", "efficient", "math"]

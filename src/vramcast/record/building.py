@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.errors import ModelConfigError
+from vramcast.errors import InputError, ModelConfigError
 
 if TYPE_CHECKING:
     from vramcast.models import ModelConfig
@@ -37,42 +37,72 @@ def attention_backend(attention: str) -> Iterator[None]:
     """Only the named SDPA backend for `flash`, `efficient` and `math`; PyTorch's own choice otherwise."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    backends = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}
+    backends = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
     with sdpa_kernel([backends[attention]]) if attention in backends else nullcontext():
         yield
 
 
-def model_builder(config: ModelConfig, *, attention: str, dtype: torch.dtype, dropout: float | None = None) -> Callable[[], Any]:
-    """What builds the model class that really runs this configuration; call it on the virtual GPU.
+class ModelBuilder:
+    """Builds the model class that really runs a configuration; call it on the virtual GPU.
 
-    The configuration is checked and the model's code imported here, before anything is patched.
-
-    Raises:
-        ModelConfigError: transformers refuses the configuration.
+    The configuration is checked and the model's code imported when this is made, before anything is patched.
     """
-    quiet_transformers()
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    if config.model_type == REFERENCE_MODEL_TYPE:
-        from vramcast.gpt import register
+    def __init__(
+        self, config: ModelConfig, *, attention: str, dtype: torch.dtype, dropout: float | None = None
+    ) -> None:
+        """Check the configuration.
 
-        register()
-    fields = {key: value for key, value in config.fields.items() if key not in _NOT_OF_THE_MODEL}
-    if dropout is not None:
-        fields |= _dropout_fields(config.model_type, fields, dropout)
-    try:
-        built = AutoConfig.for_model(config.model_type, **fields)
-        model_class = AutoModelForCausalLM._model_mapping[type(built)]
-    except _REFUSALS as error:
-        raise ModelConfigError("model", config.name, f"transformers refuses this configuration: {error}") from error
+        Raises:
+            ModelConfigError: transformers refuses the configuration.
+            InputError: the model has no path for this attention.
+        """
+        quiet_transformers()
+        from transformers import AutoConfig, AutoModelForCausalLM
 
-    def build() -> Any:
+        if config.model_type == REFERENCE_MODEL_TYPE:
+            from vramcast.gpt import register
+
+            register()
+        fields = {key: value for key, value in config.fields.items() if key not in _NOT_OF_THE_MODEL}
+        if dropout is not None:
+            fields |= _dropout_fields(config.model_type, fields, dropout)
+        self.name, self.dtype = config.name, dtype
+        self.notes: list[str] = []
+        """What a forecast of this model must say besides."""
         try:
-            return model_class._from_config(built, attn_implementation="eager" if attention == "eager" else "sdpa", dtype=dtype)
+            self._config = AutoConfig.for_model(config.model_type, **fields)
+            self._class: Any = AutoModelForCausalLM._model_mapping[type(self._config)]
         except _REFUSALS as error:
-            raise ModelConfigError("model", config.name, f"transformers cannot build this model: {error}") from error
+            raise ModelConfigError("model", config.name, f"transformers refuses this configuration: {error}") from error
+        self._attention = self._implementation(attention)
 
-    return build
+    def _implementation(self, attention: str) -> str:
+        """`eager` or `sdpa`, as transformers names them."""
+        if attention == "eager" or self._class._supports_sdpa:
+            return "eager" if attention == "eager" else "sdpa"
+        if attention != "sdpa":
+            fix = f"{self._class.__name__} has no path through scaled_dot_product_attention; use --attention eager"
+            raise InputError("attention", attention, fix)
+        self.notes.append(
+            f"{self._class.__name__} has no sdpa path; eager attention is used, as transformers does by default"
+        )
+        return "eager"
+
+    def __call__(self) -> Any:
+        """The model, its parameters on the (virtual) host.
+
+        Raises:
+            ModelConfigError: transformers cannot build it.
+        """
+        try:
+            return self._class._from_config(self._config, attn_implementation=self._attention, dtype=self.dtype)
+        except _REFUSALS as error:
+            raise ModelConfigError("model", self.name, f"transformers cannot build this model: {error}") from error
 
 
 def _dropout_fields(model_type: str, fields: dict[str, Any], dropout: float) -> dict[str, Any]:

@@ -7,8 +7,8 @@ exactly affine.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vramcast.timeline.decode import DecodeSegment, GrowingAllocation, StepTemplate
 from vramcast.timeline import Allocation
+from vramcast.timeline.decode import DecodeSegment, GrowingAllocation, StepTemplate
 
 REPETITIONS = 3
 """Uses of a template that must agree before it stands for others: two give the growth, the third confirms it."""

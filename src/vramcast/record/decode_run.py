@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,10 +11,11 @@ import torch
 from vramcast.errors import InputError
 from vramcast.record.building import attention_backend
 from vramcast.record.caches import cache_arguments, cached_tensors
-from vramcast.timeline.decode import AFTER_DECODE
 from vramcast.record.decode_unrolling import GenerationRun
+from vramcast.record.failures import explained
 from vramcast.timeline import Timeline
-from vramcast.virtual_gpu import VirtualGPU, dispatch_mode
+from vramcast.timeline.decode import AFTER_DECODE
+from vramcast.virtual_gpu import VirtualGPU
 
 if TYPE_CHECKING:
     from vramcast.hardware import GPU
@@ -38,7 +39,9 @@ def run_generation(
     forward pass; `after_decode` at the end of the last one. What follows a forward pass (choosing the token) belongs to
     the next step.
     """
-    with VirtualGPU(gpu) as machine, _values_of_mask_known(job):
+    sizes = "batch_size x prompt_length x max_new_tokens"
+    with explained(job, sizes), VirtualGPU(gpu) as machine:
+        _follow_mask_by_value(machine, job)
         with machine.in_phase("load"):
             model = build().to("cuda").eval()
         machine.mark("after_load")
@@ -120,18 +123,12 @@ class _StepWatch:
             raise _EnoughSteps
 
 
-@contextmanager
-def _values_of_mask_known(job: GenerationJob) -> Iterator[None]:
-    """Follow the padding mask by value at any length: whether it is all ones decides if attention gets a dense mask."""
+def _follow_mask_by_value(machine: VirtualGPU, job: GenerationJob) -> None:
+    """Whether the padding mask is all ones decides if attention gets a dense mask, so it must be known at any length."""
     elements = job.batch_size * (job.prompt_length + job.max_new_tokens)
     if elements > MAX_MASK_ELEMENTS:
         fix = (
             f"batch_size x (prompt_length + max_new_tokens) is {elements}; at most {MAX_MASK_ELEMENTS} can be recorded"
         )
         raise InputError("batch_size", job.batch_size, fix)
-    before = dispatch_mode.MAX_KNOWN_ELEMENTS  # type: ignore[attr-defined]
-    dispatch_mode.MAX_KNOWN_ELEMENTS = max(before, elements)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        dispatch_mode.MAX_KNOWN_ELEMENTS = before  # type: ignore[attr-defined]
+    machine.max_known_elements = max(machine.max_known_elements, elements)

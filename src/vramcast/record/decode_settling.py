@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from vramcast.errors import RecordingError
-from vramcast.timeline.decode import DecodeSegment, StepTemplate
 from vramcast.record.decode_fit import REPETITIONS, disagreement, fit_segment, literal_segment, predicts, why_no_fit
+from vramcast.timeline.decode import DecodeSegment, StepTemplate
 
 PERIODS = (1, 16)
 """Steps after which the events repeat: 1, or 16 where a kernel pads a row of the mask to a multiple of 8 or 16

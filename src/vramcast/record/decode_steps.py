@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vramcast.timeline.decode import GrowingAllocation, StepTemplate
 from vramcast.timeline import Event, EventKind, Timeline
+from vramcast.timeline.decode import GrowingAllocation, StepTemplate
 
 _PLACED = (EventKind.ALLOC, EventKind.FREE, EventKind.USE_STREAM)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vramcast.timeline.decode import DecodeExtension, StepTemplate
 from vramcast.record.decode_settling import RecordedSteps, settle_segments
 from vramcast.record.decode_steps import CutTimeline, cut_steps
 from vramcast.timeline import EventKind, Timeline
+from vramcast.timeline.decode import DecodeExtension, StepTemplate
 
 WARM_UP_STEPS = 2
 """The first step meets what the prefill left behind, the second what the first did; from the third on steps repeat."""

@@ -29,4 +29,6 @@ def explained(job: Any, sizes: str) -> Iterator[None]:
         if not any(word in str(error) for word in _OVERFLOWS):
             raise
         values = " x ".join(str(getattr(job, name)) for name in sizes.split(" x "))
-        raise InputError(sizes, values, f"a tensor of this job would be larger than torch can count (2**63 elements): {error}") from error
+        raise InputError(
+            sizes, values, f"a tensor of this job would be larger than torch can count (2**63 elements): {error}"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vramcast.record.building import DTYPES, model_builder
+from vramcast.record.building import DTYPES, ModelBuilder
 from vramcast.record.decode_run import run_generation
 from vramcast.record.decode_unrolling import GenerationRun, UnrolledGeneration, unroll_generation
 from vramcast.timeline.recording import Recording
@@ -38,7 +38,7 @@ def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, *, ever
         RecordingError: the decode steps follow no rule known here; the message names the event.
         ModelConfigError: transformers refuses the configuration.
     """
-    build = model_builder(config, attention=job.attention, dtype=DTYPES[job.precision])
+    build = ModelBuilder(config, attention=job.attention, dtype=DTYPES[job.precision])
 
     def run(prompt_length: int, max_new_tokens: int, stop_after: int | None = None) -> GenerationRun:
         lengths = {"prompt_length": prompt_length, "max_new_tokens": max_new_tokens}
@@ -50,7 +50,7 @@ def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, *, ever
     else:
         unrolled = unroll_generation(run, job.prompt_length, job.max_new_tokens)
     recording = _recording(unrolled)
-    recording.assumptions += _beyond_context(job, config)
+    recording.assumptions += [*build.notes, *_beyond_context(job, config)]
     return recording
 
 

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.record.building import attention_backend, autocast_region, enable_checkpointing, model_builder, weight_dtype
+from vramcast.progress import Progress
+from vramcast.record.building import (
+    ModelBuilder,
+    attention_backend,
+    autocast_region,
+    enable_checkpointing,
+    weight_dtype,
+)
 from vramcast.record.failures import explained
 from vramcast.record.optimizers import build_optimizer
-from vramcast.progress import Progress
 from vramcast.timeline import Recording
 from vramcast.virtual_gpu import VirtualGPU
 
@@ -27,9 +33,10 @@ def record_training(
 ) -> Recording:
     """Run `steps` optimizer steps of the job on a virtual GPU.
 
-    `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`, `after_optimizer` and `after_step`.
+    `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`,
+    `after_optimizer` and `after_step`.
     """
-    build = model_builder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
+    build = ModelBuilder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
     with explained(job, "batch_size x sequence_length"), VirtualGPU(gpu) as machine:
         model = build().to("cuda").train()
         if job.checkpointing == "full":
@@ -46,6 +53,7 @@ def record_training(
                 _step(job, machine, model, optimizer, scaler)
         recording = machine.recording()
         recording.flops_per_step = machine.flops - flops_before_last
+    recording.assumptions += build.notes
     return recording
 
 

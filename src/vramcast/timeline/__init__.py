@@ -4,4 +4,14 @@ from vramcast.timeline.decode import DecodeExtension
 from vramcast.timeline.events import CATEGORIES, DEFAULT_STREAM, Allocation, Category, Event, EventKind, Timeline
 from vramcast.timeline.recording import Recording
 
-__all__ = ["CATEGORIES", "DEFAULT_STREAM", "Allocation", "Category", "DecodeExtension", "Event", "EventKind", "Recording", "Timeline"]
+__all__ = [
+    "CATEGORIES",
+    "DEFAULT_STREAM",
+    "Allocation",
+    "Category",
+    "DecodeExtension",
+    "Event",
+    "EventKind",
+    "Recording",
+    "Timeline",
+]

@@ -12,7 +12,13 @@ from vramcast.progress import Progress as ProgressCallback
 @contextmanager
 def progress_line(console: Console | None = None) -> Iterator[ProgressCallback]:
     """A callback that moves the line; it takes what is being done, the steps done and the steps in all."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     console = console or Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as line:
         tasks: dict[str, int] = {}

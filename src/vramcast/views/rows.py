@@ -78,7 +78,8 @@ def breakdown_rows(forecast: Forecast) -> list[BreakdownRow]:
     """The allocated peak by category, largest first."""
     total = max(forecast.peak_allocated_bytes, 1)
     return [
-        BreakdownRow(item.category, CATEGORY_NAMES[item.category], _size(item.bytes), item.bytes / total) for item in forecast.breakdown
+        BreakdownRow(item.category, CATEGORY_NAMES[item.category], _size(item.bytes), item.bytes / total)
+        for item in forecast.breakdown
     ]
 
 
@@ -90,8 +91,12 @@ def instant_rows(forecast: Forecast) -> list[tuple[str, str]]:
 
 def job_line(forecast: Forecast) -> str:
     """The model and the settings that were asked, in one line."""
-    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in forecast.settings.items() if value not in (None, False))
-    return f"{forecast.workload} of {forecast.model}, {forecast.parameters:,} parameters" + (f": {settings}" if settings else "")
+    settings = ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in forecast.settings.items() if value not in (None, False)
+    )
+    return f"{forecast.workload} of {forecast.model}, {forecast.parameters:,} parameters" + (
+        f": {settings}" if settings else ""
+    )
 
 
 def _size(nbytes: int) -> str:

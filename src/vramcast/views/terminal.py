@@ -30,7 +30,11 @@ def forecast_renderable(forecast: Forecast) -> RenderableType:
         _instants(forecast),
     ]
     if forecast.assumptions:
-        parts += ["", Text("assumptions", style="bold"), *(Text(f"  · {line}", style="dim") for line in forecast.assumptions)]
+        parts += [
+            "",
+            Text("assumptions", style="bold"),
+            *(Text(f"  · {line}", style="dim") for line in forecast.assumptions),
+        ]
     return Group(*parts)
 
 

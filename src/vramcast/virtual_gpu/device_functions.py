@@ -9,7 +9,7 @@ import torch
 
 from vramcast.virtual_gpu.devices import CPU, parse_device
 from vramcast.virtual_gpu.storages import HOST, TRUE_META, DisableTorchFunction, torch_device
-from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, remember_value
+from vramcast.virtual_gpu.values import remember_value
 
 if TYPE_CHECKING:
     from vramcast.virtual_gpu.machine import VirtualGPU
@@ -32,7 +32,7 @@ def handles(*functions: Any) -> Callable[[Handler], Handler]:
     return register
 
 
-@handles(T.device.__get__)  # type: ignore[attr-defined]
+@handles(T.device.__get__)
 def _device(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     device = machine.storages.device_of(args[0])
     return func(*args) if device is None else torch_device(device)
@@ -83,10 +83,19 @@ def _data_ptr(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
         return func(*args, **kwargs)
     with DisableTorchFunction():
         tensor = args[0]
-        return 0 if tensor.numel() == 0 else machine.address_of(record) + tensor.storage_offset() * tensor.element_size()
+        return (
+            0 if tensor.numel() == 0 else machine.address_of(record) + tensor.storage_offset() * tensor.element_size()
+        )
 
 
-def move(machine: VirtualGPU, tensor: T, target: int, dtype: torch.dtype | None = None, copy: bool = False, memory_format: Any = None) -> T:
+def move(
+    machine: VirtualGPU,
+    tensor: T,
+    target: int,
+    dtype: torch.dtype | None = None,
+    copy: bool = False,
+    memory_format: Any = None,
+) -> T:
     """`tensor` on `target`, differentiably, as `.to` does it: the same object where nothing changes."""
     current = machine.storages.device_of(tensor)
     dtype = dtype or tensor.dtype
@@ -119,14 +128,18 @@ def move(machine: VirtualGPU, tensor: T, target: int, dtype: torch.dtype | None 
 def _upload(machine: VirtualGPU, tensor: T, target: int, dtype: torch.dtype, formats: dict[str, Any]) -> T:
     """A real CPU tensor becomes virtual; its content stays known if it is small."""
     if tensor.requires_grad and not tensor.is_leaf:
-        raise NotImplementedError("a real CPU tensor that is part of an autograd graph cannot be moved to a virtual GPU; create it on the GPU")
+        raise NotImplementedError(
+            "a real CPU tensor that is part of an autograd graph cannot be moved to a virtual GPU; create it on the GPU"
+        )
     if tensor.requires_grad:
-        machine.assumptions.add_with_line("a real CPU leaf was moved to the GPU: its copy is taken as the leaf, and keeps the gradient there,")
+        machine.assumptions.add_with_line(
+            "a real CPU leaf was moved to the GPU: its copy is taken as the leaf, and keeps the gradient there,"
+        )
     with DisableTorchFunction(), torch.no_grad():
         source = tensor.detach()
         moved = torch.empty_like(source, dtype=dtype, device="meta", **formats)
         record = machine.storages.of_storage(moved.untyped_storage())
-        if source.numel() <= MAX_KNOWN_ELEMENTS:
+        if source.numel() <= machine.max_known_elements:
             remember_value(moved, record, source.to(dtype, copy=True))
     return moved.requires_grad_(True) if tensor.requires_grad else moved
 
@@ -145,7 +158,9 @@ def _to(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
         for argument in rest:
             if isinstance(argument, torch.dtype):
                 dtype = argument
-            elif isinstance(argument, (str, torch.device)) or (isinstance(argument, int) and not isinstance(argument, bool)):
+            elif isinstance(argument, (str, torch.device)) or (
+                isinstance(argument, int) and not isinstance(argument, bool)
+            ):
                 device = argument
         copy = copy or _positional_copy(rest)
     target = current if device is None else parse_device(device, machine.current_device)
@@ -190,7 +205,7 @@ def _deepcopy(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> T:
 
 def _carry_value(machine: VirtualGPU, tensor: T, value: T | None) -> None:
     record = machine.storages.of(tensor)
-    if value is not None and record is not None and value.numel() <= MAX_KNOWN_ELEMENTS:
+    if value is not None and record is not None and value.numel() <= machine.max_known_elements:
         remember_value(tensor, record, value)
 
 
@@ -226,4 +241,3 @@ def _type(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     if isinstance(requested, str) and "cuda" in requested:
         return move(machine, args[0], machine.current_device, getattr(torch, requested.rpartition(".")[2]).dtype)
     return func(*args, **kwargs)
-

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramcast.virtual_gpu import dynamic_shapes
 from vramcast.virtual_gpu.storages import HOST, TRUE_META, DisableTorchFunction, raw_is_meta
-from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, known_value, remember_value
+from vramcast.virtual_gpu.values import known_value, remember_value
 
 if TYPE_CHECKING:
     from vramcast.virtual_gpu.machine import VirtualGPU
@@ -68,7 +68,7 @@ class RecordingDispatchMode(TorchDispatchMode):
     """Runs every operator on `meta` and tells the machine what it allocated."""
 
     def __init__(self, machine: VirtualGPU) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.machine = machine
         self._operators: dict[Any, tuple[str, bool]] = {}
         """Name of each operator seen, and whether it refuses mixed devices."""
@@ -115,7 +115,9 @@ class RecordingDispatchMode(TorchDispatchMode):
             return machine.read_scalar(args[0])
         if len(virtual) != len(tensors) or (device >= 0 and is_device_checked):
             if name == "copy_" and not raw_is_meta(args[0]):
-                machine.assumptions.add_with_line("a virtual value was copied into a real CPU tensor, which keeps its old content,")
+                machine.assumptions.add_with_line(
+                    "a virtual value was copied into a real CPU tensor, which keeps its old content,"
+                )
                 return args[0]
             if device >= 0 and is_device_checked:
                 _check_devices(name, device, tensors, virtual, records)
@@ -137,7 +139,7 @@ class RecordingDispatchMode(TorchDispatchMode):
         machine = self.machine
         if machine.forced_device is not None:
             return machine.forced_device
-        known = [record.device for record in records if record is not None]
+        known: list[int] = [record.device for record in records if record is not None]
         if known:
             return max(known)
         if machine.factory_device == TRUE_META or (records and machine.factory_device is None):
@@ -145,13 +147,15 @@ class RecordingDispatchMode(TorchDispatchMode):
         # Nobody in Python named a device: C++ made it (zeros for a gradient that never came, a scalar for a mask).
         return machine.current_device if machine.factory_device is None else machine.factory_device
 
-    def _known_result(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], tensors: list[torch.Tensor]) -> Any:
+    def _known_result(
+        self, func: Any, name: str, args: Any, kwargs: dict[str, Any], tensors: list[torch.Tensor]
+    ) -> Any:
         """Result of the operator on the real copies, or None where some input is unknown or large."""
         if name in RANDOM_OR_UNINITIALISED or name.startswith("_foreach"):
             return None
-        if any(tensor.numel() > MAX_KNOWN_ELEMENTS for tensor in tensors):
+        if any(tensor.numel() > self.machine.max_known_elements for tensor in tensors):
             return None
-        if not tensors and _requested_elements(args) > MAX_KNOWN_ELEMENTS:
+        if not tensors and _requested_elements(args) > self.machine.max_known_elements:
             return None
         from_shape = name in _VALUE_FROM_SHAPE
         copies: list[torch.Tensor] = []
@@ -189,7 +193,9 @@ class RecordingDispatchMode(TorchDispatchMode):
             return dynamic_shapes.result(func, name, args, kwargs, value, self.machine.assumptions)
         return func(*args, **kwargs)
 
-    def _finish(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any, value: Any) -> None:
+    def _finish(
+        self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any, value: Any
+    ) -> None:
         machine = self.machine
         if value is None and func._schema.is_mutable and name not in machine.VALUE_PRESERVING:
             for tensor in _written(func, args, kwargs):
@@ -204,7 +210,7 @@ class RecordingDispatchMode(TorchDispatchMode):
         if value is not None:
             values = flatten_tensors(value if isinstance(value, (list, tuple)) else (value,), [])
             for tensor, known in zip(outputs, values, strict=False):
-                if raw_is_meta(tensor) and known.shape == tensor.shape and known.numel() <= MAX_KNOWN_ELEMENTS:
+                if raw_is_meta(tensor) and known.shape == tensor.shape and known.numel() <= machine.max_known_elements:
                     remember_value(tensor, machine.storages.of_storage(tensor.untyped_storage()), known)
 
 
@@ -244,7 +250,10 @@ def _requested_elements(args: Any) -> int:
 def _check_devices(name: str, device: int, tensors: list[Any], virtual: list[Any], records: list[Any]) -> None:
     """Raise PyTorch's own error where CUDA and CPU tensors meet; zero-dimensional CPU tensors are allowed, as on a GPU."""
     real = any(not raw_is_meta(tensor) and tensor.dim() > 0 for tensor in tensors)
-    on_host = any(record is not None and record.device == HOST and tensor.dim() > 0 for tensor, record in zip(virtual, records, strict=True))
+    on_host = any(
+        record is not None and record.device == HOST and tensor.dim() > 0
+        for tensor, record in zip(virtual, records, strict=True)
+    )
     if real or on_host:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, cuda:{device} and cpu! "

@@ -32,7 +32,9 @@ def result(func: Any, name: str, args: Any, kwargs: dict[str, Any], value: Any, 
     if name == "repeat_interleave" and kwargs.get("output_size") is not None:
         return func(*args, **kwargs)
     bound = _upper_bound(func, name, args, kwargs)
-    assumptions.add_with_line(f"the size of the result of {name} depends on unknown values: every element is assumed selected,")
+    assumptions.add_with_line(
+        f"the size of the result of {name} depends on unknown values: every element is assumed selected,"
+    )
     return bound
 
 

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import flop_registry
 
 from vramcast.allocator import AllocatorConfig, AllocatorOutOfMemory, CachingAllocator
 from vramcast.errors import VramcastError
-from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.run import forecast_of_run
+from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
 from vramcast.timeline import Allocation, Category, Event, EventKind, Timeline
 from vramcast.timeline.recording import Recording
 from vramcast.virtual_gpu import out_of_memory
@@ -28,9 +28,17 @@ from vramcast.virtual_gpu.modules import ModuleTracker
 from vramcast.virtual_gpu.patches import installed_patches
 from vramcast.virtual_gpu.patches.storage_methods import reallocate
 from vramcast.virtual_gpu.scratch import scratch_bytes
-from vramcast.virtual_gpu.storages import HOST, HOST_ADDRESS_BASE, HOST_ALIGNMENT, DisableTorchFunction, StorageRecord, StorageTable, raw_is_meta
-from vramcast.virtual_gpu.versions import library_versions
+from vramcast.virtual_gpu.storages import (
+    HOST,
+    HOST_ADDRESS_BASE,
+    HOST_ALIGNMENT,
+    DisableTorchFunction,
+    StorageRecord,
+    StorageTable,
+    raw_is_meta,
+)
 from vramcast.virtual_gpu.values import MAX_KNOWN_ELEMENTS, Assumptions, assumed_scalar, known_value, remember_value
+from vramcast.virtual_gpu.versions import library_versions
 
 GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm".split())
 """Operators that take a cuBLAS handle, and with it that handle's workspace."""
@@ -86,11 +94,15 @@ class VirtualGPU:
         self.timeline = Timeline()
         self.assumptions = Assumptions()
         if gpu.compute_capability is None:
-            self.assumptions.add(f"{gpu.name} has no CUDA compute capability: kernels and workspaces are those of an A100 (8.0)")
+            self.assumptions.add(
+                f"{gpu.name} has no CUDA compute capability: kernels and workspaces are those of an A100 (8.0)"
+            )
         self.kernels: Counter[str] = Counter()
         """How often each attention backend and fused kernel was chosen, e.g. `scaled_dot_product_attention: flash`."""
         self.flops = 0
         """FLOPs of matrix multiplications and attention so far; one multiply-add is two."""
+        self.max_known_elements = MAX_KNOWN_ELEMENTS
+        """Larger tensors are never followed by value; raise it for a run whose masks are larger and decide a branch."""
         self.autocast_weights = WeightCache()
         self.workspace = cublas_workspace_bytes(self.compute_capability, torch_version)
         self.storages = StorageTable(self._on_death)
@@ -297,16 +309,22 @@ class VirtualGPU:
         if device >= 0 and record.nbytes:
             self.allocate(record, device, op, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
-    def allocate(self, record: StorageRecord, device: int, op: str, shape: tuple[int, ...] = (), dtype: str = "") -> None:
+    def allocate(
+        self, record: StorageRecord, device: int, op: str, shape: tuple[int, ...] = (), dtype: str = ""
+    ) -> None:
         """Take `record.nbytes` from the allocator of `device` for a storage."""
         if device >= self.device_count:
-            raise RuntimeError(f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {self.device_count})")
+            raise RuntimeError(
+                f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {self.device_count})"
+            )
         phase = self.phase
         op = self.operator_label or op
         category: Category = "temporary"
         if op == MOVE_LABEL and not self.modules.inside and phase in ("load", "forward"):
             category = "inputs"
-        allocation = Allocation(record.nbytes, self.current_stream, category, phase, self.modules.current_path(), op, dtype, shape)
+        allocation = Allocation(
+            record.nbytes, self.current_stream, category, phase, self.modules.current_path(), op, dtype, shape
+        )
         record.allocation = allocation
         try:
             record.block = self.allocators[device].malloc(record.nbytes, self.current_stream)
@@ -365,7 +383,9 @@ class VirtualGPU:
         """One cuBLAS workspace per handle and stream; handles belong to a thread, and CUDA's backward runs on a thread of its own."""
         workspace = self.workspace
         if name in LT_OPERATORS:
-            self._take_library_bytes(device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent)
+            self._take_library_bytes(
+                device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent
+            )
         self._take_library_bytes(device, workspace.workspace_bytes, "cublas workspace", workspace.persistent)
 
     def _take_library_bytes(self, device: int, nbytes: int, op: str, persistent: bool) -> None:
@@ -417,7 +437,9 @@ class VirtualGPU:
             with DisableTorchFunction():
                 return value.item()
         answer = assumed_scalar(tensor.dtype)
-        self.assumptions.add_with_line(f"an unknown {str(tensor.dtype).removeprefix('torch.')} value was read as {answer}")
+        self.assumptions.add_with_line(
+            f"an unknown {str(tensor.dtype).removeprefix('torch.')} value was read as {answer}"
+        )
         return answer
 
     def virtual_on_host(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -426,7 +448,7 @@ class VirtualGPU:
             return tensor
         virtual = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
         record = self.storages.add(virtual.untyped_storage(), HOST)
-        if tensor.numel() <= MAX_KNOWN_ELEMENTS:
+        if tensor.numel() <= self.max_known_elements:
             remember_value(virtual, record, tensor)
         return virtual
 
@@ -444,7 +466,9 @@ class VirtualGPU:
     @property
     def device_name(self) -> str:
         """What `torch.cuda.get_device_name()` answers."""
-        return next((alias for alias in self.gpu.aliases if alias.startswith(("NVIDIA", "AMD", "Tesla"))), self.gpu.name)
+        return next(
+            (alias for alias in self.gpu.aliases if alias.startswith(("NVIDIA", "AMD", "Tesla"))), self.gpu.name
+        )
 
     def is_on_gpu(self, tensor: torch.Tensor) -> bool:
         """True if the tensor would live on a CUDA device."""
@@ -466,7 +490,10 @@ class VirtualGPU:
         if record.block is not None:
             return int(record.block.address) + (record.device << 42)
         if not record.host_address:
-            record.host_address, self._next_host_address = self._next_host_address, self._next_host_address + record.nbytes + HOST_ALIGNMENT
+            record.host_address, self._next_host_address = (
+                self._next_host_address,
+                self._next_host_address + record.nbytes + HOST_ALIGNMENT,
+            )
             self._next_host_address &= -HOST_ALIGNMENT
         return record.host_address
 

@@ -46,7 +46,7 @@ class ModuleTracker:
         """Path of the module that is running, forward or backward; empty outside of any."""
         if self._stack:
             return self._stack[-1]
-        node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+        node: Any = torch._C._current_autograd_node()
         if node is None:
             return ""
         return self._path_of_node(node._sequence_nr())
@@ -63,7 +63,7 @@ class ModuleTracker:
         return self._node_paths[position] if position >= 0 else ""
 
     def _last_number(self) -> int:
-        return torch._C._autograd._get_sequence_nr()  # type: ignore[attr-defined,no-any-return]
+        return torch._C._autograd._get_sequence_nr()
 
     def _enter(self, module: torch.nn.Module, args: Any) -> None:
         if not self._stack:

@@ -29,7 +29,17 @@ _GENERATIONS = count()
 class StorageRecord:
     """What is known about one live virtual storage."""
 
-    __slots__ = ("allocation", "block", "device", "generation", "host_address", "index", "nbytes", "reference", "used_by_streams")
+    __slots__ = (
+        "allocation",
+        "block",
+        "device",
+        "generation",
+        "host_address",
+        "index",
+        "nbytes",
+        "reference",
+        "used_by_streams",
+    )
 
     def __init__(self, device: int, nbytes: int) -> None:
         self.device = device
@@ -54,13 +64,17 @@ class StorageReference(weakref.ref["torch.UntypedStorage"]):
     """Weak reference that remembers its key, so that one shared callback serves every storage."""
 
     __slots__ = ("key",)
+    key: int
 
-    def __new__(cls, storage: torch.UntypedStorage, callback: Callable[["StorageReference"], None], key: int) -> "StorageReference":
-        self = super().__new__(cls, storage, callback)  # type: ignore[type-var]
+    def __new__(
+        cls, storage: torch.UntypedStorage, callback: Callable[["StorageReference"], None], key: int
+    ) -> "StorageReference":
+        self = super().__new__(cls, storage, callback)
         self.key = key
         return self
 
     def __init__(self, storage: torch.UntypedStorage, callback: Callable[["StorageReference"], None], key: int) -> None:
+        """Take what `__new__` takes."""
         super().__init__(storage, callback)  # type: ignore[call-arg]
 
 

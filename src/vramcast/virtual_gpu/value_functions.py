@@ -101,4 +101,6 @@ def _repr(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> str:
     if device is None:
         return func(*args, **kwargs)  # type: ignore[no-any-return]
     with DisableTorchFunction():
-        return f"tensor(<virtual>, shape={tuple(args[0].shape)}, dtype={args[0].dtype}, device='{torch_device(device)}')"
+        return (
+            f"tensor(<virtual>, shape={tuple(args[0].shape)}, dtype={args[0].dtype}, device='{torch_device(device)}')"
+        )

@@ -39,7 +39,15 @@ def kernels(machine: VirtualGPU) -> Iterator[tuple[str, Callable[..., Any]]]:
     ) -> Any:
         if not machine.is_on_gpu(query):
             return machine.below_cuda_layer(
-                aten.scaled_dot_product_attention.default, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+                aten.scaled_dot_product_attention.default,
+                query,
+                key,
+                value,
+                attn_mask,
+                dropout_p,
+                is_causal,
+                scale=scale,
+                enable_gqa=enable_gqa,
             )
         call = _describe(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
         choice = choose_backend(call, machine.compute_capability, _enabled_backends(), machine.prefers_cudnn_attention)
@@ -92,7 +100,9 @@ def _additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tenso
     return torch.where(mask, zero, torch.scalar_tensor(float("-inf"), dtype=dtype, device=mask.device))
 
 
-def _flash(q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool) -> Any:
+def _flash(
+    q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool
+) -> Any:
     head_dim = q.shape[-1]
     padding = -head_dim % FLASH_HEAD_DIM_MULTIPLE
     if padding:
@@ -102,23 +112,31 @@ def _flash(q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, s
     return out[..., :head_dim] if padding else out
 
 
-def _efficient(q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool) -> Any:
+def _efficient(
+    q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool
+) -> Any:
     if mask is not None:
         mask = _aligned_mask(mask).expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
     keeps_logsumexp = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
-    return aten._scaled_dot_product_efficient_attention.default(q, k, v, mask, keeps_logsumexp, dropout, is_causal, scale=scale)[0]
+    return aten._scaled_dot_product_efficient_attention.default(
+        q, k, v, mask, keeps_logsumexp, dropout, is_causal, scale=scale
+    )[0]
 
 
 def _aligned_mask(mask: torch.Tensor) -> torch.Tensor:
     """The kernel reads the mask in vectors of 16: rows of another length are copied into padded ones."""
-    aligned = all(mask.stride(i) % EFFICIENT_MASK_ALIGNMENT == 0 for i in range(mask.dim() - 1)) and mask.stride(-1) == 1
+    aligned = (
+        all(mask.stride(i) % EFFICIENT_MASK_ALIGNMENT == 0 for i in range(mask.dim() - 1)) and mask.stride(-1) == 1
+    )
     if aligned:
         return mask
     columns = mask.shape[-1]
     return F.pad(mask, (0, EFFICIENT_MASK_ALIGNMENT - columns % EFFICIENT_MASK_ALIGNMENT))[..., :columns]
 
 
-def _cudnn(q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool) -> Any:
+def _cudnn(
+    q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool
+) -> Any:
     keeps_logsumexp = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
     if mask is not None:
         mask = mask.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
@@ -127,7 +145,9 @@ def _cudnn(q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, s
     )[0]
 
 
-def _math(q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool) -> Any:
+def _math(
+    q: Any, k: Any, v: Any, mask: Any, dropout: float, is_causal: bool, scale: float | None, enable_gqa: bool
+) -> Any:
     return aten._scaled_dot_product_attention_math.default(
         q, k, v, mask, dropout, is_causal, None, scale=scale, enable_gqa=enable_gqa
     )[0]

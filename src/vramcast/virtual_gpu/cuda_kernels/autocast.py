@@ -126,7 +126,10 @@ def _fp32(op: Any, caster: Caster) -> Callable[..., Any]:
     def kernel(*args: Any, **kwargs: Any) -> Any:
         if not _enabled():
             return op(*args, **kwargs)
-        return op(*caster.cast(args, torch.float32), **{key: caster.cast(value, torch.float32) for key, value in kwargs.items()})
+        return op(
+            *caster.cast(args, torch.float32),
+            **{key: caster.cast(value, torch.float32) for key, value in kwargs.items()},
+        )
 
     return kernel
 
@@ -136,7 +139,9 @@ def _fp32_output(op: Any, caster: Caster) -> Callable[..., Any]:
     keyword_only = op._schema.arguments[position].kwarg_only
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        given = kwargs.get("dtype") is not None or (not keyword_only and len(args) > position and args[position] is not None)
+        given = kwargs.get("dtype") is not None or (
+            not keyword_only and len(args) > position and args[position] is not None
+        )
         if not _enabled() or given or not caster.first_is_eligible(args):
             return op(*args, **kwargs)
         return op(*(args if keyword_only else args[:position]), **{**kwargs, "dtype": torch.float32})

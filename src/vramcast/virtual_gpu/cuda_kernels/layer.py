@@ -8,6 +8,7 @@ checkpoint's recomputation alike, without any Python mode being on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.library import Library, fallthrough_kernel
 
-from vramcast.virtual_gpu.cuda_kernels import attention, autocast, dropout, normalization, softmax
+from vramcast.virtual_gpu.cuda_kernels import attention, autocast, dropout, grouped_matmul, normalization, softmax
 
 if TYPE_CHECKING:
     from vramcast.virtual_gpu.machine import VirtualGPU
 
-AUTOCAST_KEY = torch._C.DispatchKey.AutocastPrivateUse1
-CUDA_CHOICE_KEY = torch._C.DispatchKey.AutocastIPU
+AUTOCAST_KEY: Any = getattr(torch._C.DispatchKey, "AutocastPrivateUse1")  # noqa: B009  (not in the type stubs)
+CUDA_CHOICE_KEY: Any = getattr(torch._C.DispatchKey, "AutocastIPU")  # noqa: B009
 """Below `AUTOCAST_KEY` in the dispatcher's order, so that attention is chosen for the dtype that autocast has already set."""
 
 
@@ -49,6 +50,17 @@ def _included(key: Any) -> Iterator[None]:
         torch._C._dispatch_tls_set_dispatch_key_excluded(key, excluded)
 
 
+def _register_meta_kernels(aten: Library) -> None:
+    registrar: Any = aten.m
+    with warnings.catch_warnings():
+        # Replacing torch's own meta kernel is meant, and undone when the library is destroyed.
+        warnings.filterwarnings("ignore", message=".*Overriding a previously registered kernel.*")
+        for module in (normalization, grouped_matmul):
+            for name, function in module.meta_kernels():
+                # `Library.impl` refuses a meta kernel where a composite one exists, although CUDA has a kernel of its own.
+                registrar.impl(f"aten::{name}", "Meta", function, False)
+
+
 @contextmanager
 def cuda_kernel_layer(machine: VirtualGPU) -> Iterator[None]:
     """Register the kernels and switch both keys on for this thread; everything is undone at the end."""
@@ -61,9 +73,7 @@ def cuda_kernel_layer(machine: VirtualGPU) -> Iterator[None]:
         for module in (dropout, attention, normalization, softmax):
             for name, function in module.kernels(machine):
                 aten.impl(name, function, CUDA_CHOICE_KEY.name)
-        for name, function in normalization.meta_kernels():
-            # `Library.impl` refuses a meta kernel for an operator that has a composite one; CUDA does have its own kernel here.
-            aten.m.impl(f"aten::{name}", "Meta", function, False)
+        _register_meta_kernels(aten)
         with _included(AUTOCAST_KEY), _included(CUDA_CHOICE_KEY):
             yield
     finally:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def kernels(machine: VirtualGPU) -> Iterator[tuple[str, Callable[..., Any]]]:
     """(operator, kernel) pairs for the CUDA layer."""
 
-    def rms_norm(x: torch.Tensor, normalized_shape: list[int], weight: torch.Tensor | None = None, eps: float | None = None) -> Any:
+    def rms_norm(
+        x: torch.Tensor, normalized_shape: list[int], weight: torch.Tensor | None = None, eps: float | None = None
+    ) -> Any:
         fused = machine.fuses_rms_norm and (weight is None or weight.dtype == x.dtype) and not x.is_complex()
         if fused and machine.is_on_gpu(x):
             return torch.ops.aten._fused_rms_norm.default(x, normalized_shape, weight, eps)[0]
@@ -33,7 +35,9 @@ def meta_kernels() -> Iterator[tuple[str, Callable[..., Any]]]:
     yield "_fused_rms_norm_backward", _backward
 
 
-def _forward(x: torch.Tensor, normalized_shape: list[int], weight: torch.Tensor | None, eps: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward(
+    x: torch.Tensor, normalized_shape: list[int], weight: torch.Tensor | None, eps: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Output in the input's dtype, and fp32 reciprocal root mean squares, one for each row."""
     rows = (*x.shape[: x.dim() - len(normalized_shape)], *(1 for _ in normalized_shape))
     accumulation = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
@@ -41,7 +45,12 @@ def _forward(x: torch.Tensor, normalized_shape: list[int], weight: torch.Tensor 
 
 
 def _backward(
-    grad_out: torch.Tensor, x: torch.Tensor, normalized_shape: list[int], rstd: torch.Tensor, weight: torch.Tensor | None, output_mask: list[bool]
+    grad_out: torch.Tensor,
+    x: torch.Tensor,
+    normalized_shape: list[int],
+    rstd: torch.Tensor,
+    weight: torch.Tensor | None,
+    output_mask: list[bool],
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     grad_input = torch.empty_like(x) if output_mask[0] else None
     grad_weight = torch.empty_like(weight) if output_mask[1] and weight is not None else None

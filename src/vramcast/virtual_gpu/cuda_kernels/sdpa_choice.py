@@ -48,7 +48,9 @@ class NoBackendError(RuntimeError):
     """Every enabled backend refused the call, as PyTorch's own `No available kernel`."""
 
 
-def choose_backend(call: AttentionCall, capability: Capability, enabled: frozenset[Backend], prefer_cudnn: bool = False) -> Choice:
+def choose_backend(
+    call: AttentionCall, capability: Capability, enabled: frozenset[Backend], prefer_cudnn: bool = False
+) -> Choice:
     """First enabled backend whose filters pass, in PyTorch's order.
 
     Raises:
@@ -57,10 +59,11 @@ def choose_backend(call: AttentionCall, capability: Capability, enabled: frozens
     order: tuple[Backend, ...] = ("flash", "efficient", "math", "cudnn")
     if prefer_cudnn:
         order = ("cudnn", "flash", "efficient", "math")
-    filters = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": lambda call, capability: None}
     refused: list[tuple[Backend, str]] = []
     for backend in order:
-        reason = "switched off" if backend not in enabled else _common(call, backend) or filters[backend](call, capability)
+        reason = (
+            "switched off" if backend not in enabled else _common(call, backend) or _FILTERS[backend](call, capability)
+        )
         if reason is None:
             return Choice(backend, tuple(refused))
         refused.append((backend, reason))
@@ -94,7 +97,9 @@ def _flash(call: AttentionCall, capability: Capability) -> str | None:
     if call.has_mask:
         return "takes no attention mask"
     if not call.head_dim == call.value_head_dim <= FLASH_MAX_HEAD_DIM:
-        return f"head_dim {call.head_dim}/{call.value_head_dim} is above {FLASH_MAX_HEAD_DIM} or differs between k and v"
+        return (
+            f"head_dim {call.head_dim}/{call.value_head_dim} is above {FLASH_MAX_HEAD_DIM} or differs between k and v"
+        )
     if call.is_causal and call.query_length != call.key_length:
         return "is_causal with query and key of different lengths"
     return _flash_consumer_limit(call, capability)
@@ -143,3 +148,10 @@ def _cudnn(call: AttentionCall, capability: Capability) -> str | None:
     if call.mask_requires_grad:
         return "a mask that requires grad"
     return None
+
+
+def _math(call: AttentionCall, capability: Capability) -> str | None:
+    return None
+
+
+_FILTERS = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": _math}

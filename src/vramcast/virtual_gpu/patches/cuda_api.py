@@ -73,7 +73,9 @@ def _refused(what: str) -> type:
 
     class Refused:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            raise RecordingError(f"{what} cannot run on a virtual GPU: a graph replays kernels that no trace can see. Run the code without it.")
+            raise RecordingError(
+                f"{what} cannot run on a virtual GPU: a graph replays kernels that no trace can see. Run the code without it."
+            )
 
     return Refused
 
@@ -228,7 +230,9 @@ class CudaApi:
         return max(total - used, 0), total
 
     def set_per_process_memory_fraction(self, fraction: float, device: Any = None) -> None:
-        raise RecordingError("set_per_process_memory_fraction: give the capacity to the virtual GPU instead (capacity_bytes=...)")
+        raise RecordingError(
+            "set_per_process_memory_fraction: give the capacity to the virtual GPU instead (capacity_bytes=...)"
+        )
 
     # -- random numbers: none are drawn
 

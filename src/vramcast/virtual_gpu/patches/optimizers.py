@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 def install(machine: VirtualGPU, patches: PatchSet) -> list[Callable[[], None]]:
     """Patch the grouping of tensors by device; returns what removes the step hooks."""
-    group = torch._C._group_tensors_by_device_and_dtype  # type: ignore[attr-defined]
+    group = torch._C._group_tensors_by_device_and_dtype
 
     def group_by_virtual_device(lists: Any, with_indices: bool = False) -> Any:
         groups = group(lists, with_indices)
-        return {(_device(machine, key[0], tensors), *key[1:]): (tensors, indices) for key, (tensors, indices) in groups.items()}
+        return {
+            (_device(machine, key[0], tensors), *key[1:]): (tensors, indices)
+            for key, (tensors, indices) in groups.items()
+        }
 
     patches.set(torch._C, "_group_tensors_by_device_and_dtype", group_by_virtual_device)
     handles = [

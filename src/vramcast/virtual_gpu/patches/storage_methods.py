@@ -22,7 +22,8 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
         record = machine.storages.of_storage(self)
         if record is not None and record.device >= 0 and size != record.nbytes:
             reallocate(machine, record, size)
-        return original_resize(self, size)
+        original_resize(self, size)
+        return self
 
     def data_ptr(self: torch.UntypedStorage) -> int:
         record = machine.storages.of_storage(self)

@@ -93,7 +93,9 @@ def _stream_class(machine: VirtualGPU) -> type:
     class Stream:
         """A CUDA stream: its id names a pool of the allocator."""
 
-        def __init__(self, device: Any = None, priority: int = 0, *, stream_id: int | None = None, **kwargs: Any) -> None:
+        def __init__(
+            self, device: Any = None, priority: int = 0, *, stream_id: int | None = None, **kwargs: Any
+        ) -> None:
             self.stream_id = next(numbers) if stream_id is None else stream_id
             self.cuda_stream = self.stream_id
             self.priority = priority

@@ -10,7 +10,14 @@ EFFICIENT_BLOCK = 64
 
 
 def flash_backward_buffers(
-    *, batch_size: int, query_length: int, key_length: int, num_heads: int, num_key_value_heads: int, head_dim: int, dtype_bytes: int
+    *,
+    batch_size: int,
+    query_length: int,
+    key_length: int,
+    num_heads: int,
+    num_key_value_heads: int,
+    head_dim: int,
+    dtype_bytes: int,
 ) -> tuple[int, ...]:
     """Softmax sums, the fp32 accumulator of dQ, and dK/dV for every query head where heads are grouped.
 
@@ -21,7 +28,10 @@ def flash_backward_buffers(
     """
     rounded_length = round_up(query_length, FLASH_QUERY_BLOCK)
     rounded_head = round_up(head_dim, 32) if head_dim <= 192 else 256
-    buffers = [FP32_BYTES * batch_size * num_heads * rounded_length, FP32_BYTES * batch_size * rounded_length * num_heads * rounded_head]
+    buffers = [
+        FP32_BYTES * batch_size * num_heads * rounded_length,
+        FP32_BYTES * batch_size * rounded_length * num_heads * rounded_head,
+    ]
     if num_key_value_heads != num_heads:
         buffers += [batch_size * key_length * num_heads * head_dim * dtype_bytes] * 2
     return tuple(buffers)
@@ -74,11 +84,17 @@ def _flash_backward(args: Any) -> tuple[int, ...]:
 def _efficient_backward(args: Any) -> tuple[int, ...]:
     batch_size, num_heads, query_length, head_dim = args[1].shape
     return efficient_backward_buffers(
-        batch_size=batch_size, query_length=query_length, num_heads=num_heads, head_dim=head_dim, dtype_bytes=args[1].element_size()
+        batch_size=batch_size,
+        query_length=query_length,
+        num_heads=num_heads,
+        head_dim=head_dim,
+        dtype_bytes=args[1].element_size(),
     )
 
 
 @scratch_rule("_scaled_dot_product_cudnn_attention_backward")
 def _cudnn_backward(args: Any) -> tuple[int, ...]:
     batch_size, num_heads, query_length, head_dim = args[1].shape
-    return cudnn_backward_buffers(batch_size=batch_size, query_length=query_length, num_heads=num_heads, head_dim=head_dim)
+    return cudnn_backward_buffers(
+        batch_size=batch_size, query_length=query_length, num_heads=num_heads, head_dim=head_dim
+    )

@@ -40,4 +40,6 @@ def embedding_backward_buffers(*, num_tokens: int, vocab_size: int, hidden_size:
 @scratch_rule("embedding_dense_backward")
 def _embedding_backward(args: Any) -> tuple[int, ...]:
     grad_output, indices, num_weights = args[:3]
-    return embedding_backward_buffers(num_tokens=indices.numel(), vocab_size=num_weights, hidden_size=grad_output.shape[-1])
+    return embedding_backward_buffers(
+        num_tokens=indices.numel(), vocab_size=num_weights, hidden_size=grad_output.shape[-1]
+    )
