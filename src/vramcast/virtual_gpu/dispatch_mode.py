@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vramcast.virtual_gpu import dynamic_shapes
+from vramcast.virtual_gpu.gradient_sums import GradientSums
 from vramcast.virtual_gpu.storages import HOST, TRUE_META, DisableTorchFunction, raw_is_meta
 from vramcast.virtual_gpu.values import known_value, remember_value
 
@@ -70,6 +71,7 @@ class RecordingDispatchMode(TorchDispatchMode):
     def __init__(self, machine: VirtualGPU) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.machine = machine
+        self.gradient_sums = GradientSums()
         self._operators: dict[Any, tuple[str, bool]] = {}
         """Name of each operator seen, and whether it refuses mixed devices."""
 
@@ -127,6 +129,8 @@ class RecordingDispatchMode(TorchDispatchMode):
         if name in _LOSS_SCALE:
             # The scaler's own kernels: in place, and no overflow is assumed, so the scale stays.
             return args[0] if name == "_amp_update_scale_" else None
+        if func is aten.add.Tensor and self.gradient_sums.is_in_place(args, kwargs):
+            func, name = aten.add_.Tensor, "add_"
         machine.begin_operator(func, name, device, args, kwargs)
         value = self._known_result(func, name, args, kwargs, tensors)
         out = self._execute(func, name, args, kwargs, value)
