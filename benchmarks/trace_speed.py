@@ -49,8 +49,8 @@ def measure_vramcast(case: Case) -> dict[str, Any]:
 
     from vramcast.hardware import find_gpu
     from vramcast.models import load_model
-    from vramcast.record.building import DTYPES, enable_checkpointing, ModelBuilder
-    from vramcast.virtual_gpu import VirtualGPU
+    from vramcast.record.building import DTYPES, ModelBuilder, enable_checkpointing
+    from vramcast.virtual_cuda import VirtualGPU
 
     build = ModelBuilder(load_model(case.model), attention="sdpa", dtype=DTYPES[case.dtype])
     begin = time.perf_counter()
@@ -74,7 +74,7 @@ def measure_mem_tracker(case: Case) -> dict[str, Any]:
     from torch.distributed._tools.mem_tracker import MemTracker
 
     from vramcast.models import load_model
-    from vramcast.record.building import DTYPES, enable_checkpointing, ModelBuilder
+    from vramcast.record.building import DTYPES, ModelBuilder, enable_checkpointing
 
     build = ModelBuilder(load_model(case.model), attention="sdpa", dtype=DTYPES[case.dtype])
     begin = time.perf_counter()

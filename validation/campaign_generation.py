@@ -10,7 +10,7 @@ import torch
 
 from validation.campaign_jobs import CampaignJob
 from validation.campaign_training import model_config
-from vramcast.record.building import DTYPES, attention_backend, ModelBuilder
+from vramcast.record.building import DTYPES, ModelBuilder, attention_backend
 from vramcast.record.caches import cache_arguments
 
 if TYPE_CHECKING:

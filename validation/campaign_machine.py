@@ -69,7 +69,7 @@ class Machine:
             importlib.import_module("vramcast.hardware"),
             importlib.import_module("vramcast.allocator"),
         )
-        simulator_class = importlib.import_module("vramcast.virtual_gpu").VirtualGPU
+        simulator_class = importlib.import_module("vramcast.virtual_cuda").VirtualGPU
         config = allocator.AllocatorConfig(expandable_segments=self.expandable_segments)
         with simulator_class(hardware.find_gpu(self.gpu), allocator_config=config) as self.simulator:
             yield

@@ -10,10 +10,10 @@ import torch
 
 from validation.campaign_jobs import CampaignJob
 from vramcast.record.building import (
+    ModelBuilder,
     attention_backend,
     autocast_region,
     enable_checkpointing,
-    ModelBuilder,
     weight_dtype,
 )
 from vramcast.record.optimizers import build_optimizer

@@ -62,7 +62,7 @@ def run_all(
 ) -> Iterator[Comparison]:
     """Comparisons in the order in which they finish; a process is used once, so no run sees another's state."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vramcast.virtual_gpu", "validation.workloads"])
+    context.set_forkserver_preload(["vramcast.virtual_cuda", "validation.workloads"])
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         futures = [pool.submit(compare, row, workloads[row.id]) for row in rows]
         for future in as_completed(futures):

@@ -25,7 +25,7 @@ from vramcast.hardware import find_gpu
 from vramcast.models import load_model
 from vramcast.record.building import autocast_region
 from vramcast.units import GB
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 SEQUENCE_LENGTH = 1024
 STEPS = 3

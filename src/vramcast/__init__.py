@@ -23,7 +23,7 @@ from vramcast.errors import (
 
 if TYPE_CHECKING:
     from vramcast.forecast import Forecast
-    from vramcast.virtual_gpu import VirtualGPU
+    from vramcast.virtual_cuda import VirtualGPU
 
 __version__ = "0.1.0"
 
@@ -71,7 +71,7 @@ def virtual_gpu(gpu: str = "a100-80gb", **settings: Any) -> "VirtualGPU":
 
     Args:
         gpu: a row of the hardware file.
-        settings: further arguments of `vramcast.virtual_gpu.VirtualGPU`, such as `capacity_bytes` or `allocator_config`.
+        settings: further arguments of `vramcast.virtual_cuda.VirtualGPU`, such as `capacity_bytes` or `allocator_config`.
 
     Raises:
         UnknownGPUError: no such row.

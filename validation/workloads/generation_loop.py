@@ -13,7 +13,7 @@ from vramcast.allocator import replay
 from vramcast.allocator.decode_replay import replay_generation
 from vramcast.hardware import find_gpu
 from vramcast.record.decode_unrolling import GenerationRun, unroll_generation
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 
 class Decoder(Protocol):

@@ -131,8 +131,9 @@ def _rotate_pair(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tu
 
 
 def _turn_halves(x: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((-second, first), dim=-1)
+    # Two slices and not a chunk: each slice has a gradient of the full size.
+    half = x.shape[-1] // 2
+    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
 
 
 def prepare_megatron_swiglu(row: dict[str, Any]) -> Pass:

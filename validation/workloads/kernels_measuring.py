@@ -7,7 +7,7 @@ import torch
 
 from validation.workloads.result import WorkloadResult
 from vramcast.hardware import find_gpu
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 ITERATIONS = 3
 """The publisher takes the median of ten; from the second on all are alike: `.grad` and workspaces then exist."""

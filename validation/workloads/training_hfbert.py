@@ -20,7 +20,7 @@ from validation.workloads.training_bert import BertClassifier
 from validation.workloads.training_old_optimizers import LoopAdafactor, LoopAdamW, clip_gradients
 from vramcast.hardware import find_gpu
 from vramcast.units import MIB
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 GPU = "v100-16gb"
 TORCH_VERSION = "2.0.0"

@@ -16,7 +16,7 @@ from torch import Tensor
 from validation.workloads.result import WorkloadResult
 from validation.workloads.training_gpt import CONTEXT, GPT, GPTVariant
 from vramcast.hardware import find_gpu
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 GPU = "a100-80gb"
 TORCH_VERSION = "2.6.0"

@@ -13,7 +13,7 @@ from vramcast.progress import Progress
 from vramcast.timeline import Recording
 
 if TYPE_CHECKING:
-    from vramcast.virtual_gpu import VirtualGPU
+    from vramcast.virtual_cuda import VirtualGPU
 
 
 def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Recording:
@@ -43,6 +43,6 @@ def _require_torch(needed_for: str) -> None:
 def virtual_gpu_class() -> type[VirtualGPU]:
     """The class behind `vramcast.virtual_gpu`."""
     _require_torch("a virtual GPU")
-    from vramcast.virtual_gpu import VirtualGPU
+    from vramcast.virtual_cuda import VirtualGPU
 
     return VirtualGPU

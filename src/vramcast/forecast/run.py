@@ -8,7 +8,7 @@ from vramcast.forecast.build import build_forecast
 from vramcast.forecast.forecast import Forecast
 
 if TYPE_CHECKING:
-    from vramcast.virtual_gpu import VirtualGPU
+    from vramcast.virtual_cuda import VirtualGPU
 
 
 def forecast_of_run(machine: VirtualGPU, name: str = "code") -> Forecast:

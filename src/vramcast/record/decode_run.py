@@ -15,7 +15,7 @@ from vramcast.record.decode_unrolling import GenerationRun
 from vramcast.record.failures import explained
 from vramcast.timeline import Timeline
 from vramcast.timeline.decode import AFTER_DECODE
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 if TYPE_CHECKING:
     from vramcast.hardware import GPU

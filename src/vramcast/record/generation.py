@@ -9,7 +9,7 @@ from vramcast.record.building import DTYPES, ModelBuilder
 from vramcast.record.decode_run import run_generation
 from vramcast.record.decode_unrolling import GenerationRun, UnrolledGeneration, unroll_generation
 from vramcast.timeline.recording import Recording
-from vramcast.virtual_gpu.versions import library_versions
+from vramcast.virtual_cuda.versions import library_versions
 
 if TYPE_CHECKING:
     from vramcast.hardware import GPU

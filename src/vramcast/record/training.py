@@ -17,7 +17,7 @@ from vramcast.record.building import (
 from vramcast.record.failures import explained
 from vramcast.record.optimizers import build_optimizer
 from vramcast.timeline import Recording
-from vramcast.virtual_gpu import VirtualGPU
+from vramcast.virtual_cuda import VirtualGPU
 
 if TYPE_CHECKING:
     from vramcast.hardware import GPU

@@ -1,0 +1,529 @@
+"""The virtual GPU: state of one run, and the context manager that puts it in place and takes it away again."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar
+
+import torch
+import torch._dynamo  # optimizers import it, and it must see torch unpatched
+from torch.utils.flop_counter import flop_registry
+
+from vramcast.allocator import AllocatorConfig, AllocatorOutOfMemory, CachingAllocator
+from vramcast.errors import VramcastError
+from vramcast.forecast.forecast import Forecast
+from vramcast.forecast.run import forecast_of_run
+from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
+from vramcast.timeline import Allocation, Category, Event, EventKind, Timeline
+from vramcast.timeline.recording import Recording
+from vramcast.virtual_cuda import out_of_memory
+from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
+from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
+from vramcast.virtual_cuda.dispatch_mode import RecordingDispatchMode
+from vramcast.virtual_cuda.function_mode import DeviceFunctionMode
+from vramcast.virtual_cuda.modules import ModuleTracker
+from vramcast.virtual_cuda.patches import installed_patches
+from vramcast.virtual_cuda.patches.storage_methods import reallocate
+from vramcast.virtual_cuda.scratch import scratch_bytes
+from vramcast.virtual_cuda.storages import (
+    HOST,
+    HOST_ADDRESS_BASE,
+    HOST_ALIGNMENT,
+    DisableTorchFunction,
+    StorageRecord,
+    StorageTable,
+    raw_is_meta,
+)
+from vramcast.virtual_cuda.values import MAX_KNOWN_ELEMENTS, Assumptions, assumed_scalar, known_value, remember_value
+from vramcast.virtual_cuda.versions import library_versions
+
+GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm".split())
+"""Operators that take a cuBLAS handle, and with it that handle's workspace."""
+LT_OPERATORS = frozenset(("addmm", "_scaled_mm"))
+"""Those that go through cuBLASLt (`addmm` with a one-dimensional bias)."""
+
+ASSUMED_CAPABILITY = (8, 0)
+MOVE_LABEL = "copy_from_host"
+"""What a move to the GPU is called in the timeline."""
+
+_ACTIVE: list[VirtualGPU] = []
+
+
+class VirtualGPU:
+    """Ordinary PyTorch code that says `device="cuda"` runs inside `with VirtualGPU(gpu):` on a machine without CUDA.
+
+    No weight and no activation is ever held in memory; what a CUDA GPU would allocate is recorded in `timeline` and followed live by
+    `allocator`, so that `torch.cuda.max_memory_allocated()` and the out-of-memory error are answered inside the code as well.
+    """
+
+    VALUE_PRESERVING: ClassVar[frozenset[str]] = frozenset(
+        "allreduce_ broadcast_ all_reduce _allgather_base_ allgather_ barrier".split()
+    )
+    """Operators that write in place but, on one simulated rank, leave the values as they were."""
+
+    def __init__(
+        self,
+        gpu: GPU,
+        *,
+        allocator_config: AllocatorConfig | None = None,
+        capacity_bytes: int | None = None,
+        device_count: int = 1,
+        torch_version: str = torch.__version__,
+        record: bool = True,
+    ) -> None:
+        """Prepare a virtual GPU.
+
+        Args:
+            gpu: row of the hardware file.
+            allocator_config: settings of the caching allocator; PyTorch's defaults if not given.
+            capacity_bytes: bytes the caching allocator may reserve before it runs out of memory; without limit if not given.
+            device_count: how many such GPUs `torch.cuda.device_count()` answers.
+            torch_version: the PyTorch release whose library behaviour (workspaces) is assumed.
+            record: keep the timeline; without it only the peaks are followed.
+        """
+        self.gpu = gpu
+        self.compute_capability = gpu.compute_capability or ASSUMED_CAPABILITY
+        self.torch_version = torch_version
+        self.device_count = device_count
+        self.allocator_config = allocator_config or AllocatorConfig()
+        self.capacity_bytes = capacity_bytes
+        self.allocators = [CachingAllocator(self.allocator_config, capacity_bytes) for _ in range(device_count)]
+        self.timeline = Timeline()
+        self.assumptions = Assumptions()
+        if gpu.compute_capability is None:
+            self.assumptions.add(
+                f"{gpu.name} has no CUDA compute capability: kernels and workspaces are those of an A100 (8.0)"
+            )
+        self.kernels: Counter[str] = Counter()
+        """How often each attention backend and fused kernel was chosen, e.g. `scaled_dot_product_attention: flash`."""
+        self.flops = 0
+        """FLOPs of matrix multiplications and attention so far; one multiply-add is two."""
+        self.max_known_elements = MAX_KNOWN_ELEMENTS
+        """Larger tensors are never followed by value; raise it for a run whose masks are larger and decide a branch."""
+        self.autocast_weights = WeightCache()
+        self.workspace = cublas_workspace_bytes(self.compute_capability, torch_version)
+        self.storages = StorageTable(self._on_death)
+        self.modules = ModuleTracker(self._on_outermost_module)
+        self.prefers_cudnn_attention = False
+        self.fuses_rms_norm = True
+        self.current_device = 0
+        self.default_device: int | None = None
+        self.current_stream = 0
+        self.forced_device: int | None = None
+        self.factory_device: int | None = None
+        self.operator_label: str | None = None
+        """Name under which allocations are recorded while torch calls something else for them (a move is a `_to_copy`)."""
+        self.backward_depth = 0
+        self.optimizer_steps = 0
+        self._phase_override: list[str] = []
+        self._workspaces: dict[tuple[int, int, bool, str], int] = {}
+        # By id and not in a WeakSet: comparing tensors is an operator.
+        self._parameters: dict[int, weakref.ref[torch.nn.Parameter]] = {}
+        self._forward_births: dict[int, StorageRecord] = {}
+        self._recompute_births: dict[int, StorageRecord] = {}
+        self._next_host_address = HOST_ADDRESS_BASE
+        self._in_optimizer = False
+        self._ran_forward = False
+        self._record = record
+        self._exit: ExitStack | None = None
+        self.function_mode = DeviceFunctionMode(self)
+        self.dispatch_mode = RecordingDispatchMode(self)
+
+    # -- entering and leaving ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> VirtualGPU:
+        if _ACTIVE:
+            raise VramcastError("a virtual GPU is active already; leave its `with` block first")
+        with ExitStack() as stack:
+            _ACTIVE.append(self)
+            stack.callback(_ACTIVE.pop)
+            stack.callback(self._finish)
+            stack.enter_context(installed_patches(self))
+            stack.enter_context(cuda_kernel_layer(self))
+            self.modules.install()
+            stack.callback(self.modules.remove)
+            stack.enter_context(self.dispatch_mode)
+            stack.enter_context(self.function_mode)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        assert self._exit is not None
+        exit_stack, self._exit = self._exit, None
+        exit_stack.__exit__(*exception)
+
+    def _finish(self) -> None:
+        self.settle_categories()
+        self.autocast_weights.clear()
+        self.storages.clear()
+
+    # -- what the user reads -------------------------------------------------------------------------------------------
+
+    @property
+    def allocator(self) -> CachingAllocator:
+        """Allocator of GPU 0, the one that is recorded."""
+        return self.allocators[0]
+
+    @property
+    def peak_allocated_bytes(self) -> int:
+        """Comparable with `torch.cuda.max_memory_allocated()`."""
+        return self.allocator.statistics.all.allocated_bytes_peak
+
+    @property
+    def peak_reserved_bytes(self) -> int:
+        """Comparable with `torch.cuda.max_memory_reserved()`."""
+        return self.allocator.statistics.all.reserved_bytes_peak
+
+    def recording(self) -> Recording:
+        """Everything recorded so far, as plain data."""
+        self.settle_categories()
+        return Recording(
+            timeline=self.timeline,
+            parameters=sum(parameter.numel() for parameter in self._live_parameters()),
+            flops_per_step=self.flops // max(self.optimizer_steps, 1),
+            kernels=dict(self.kernels),
+            assumptions=self.assumptions.sentences(),
+            versions=library_versions(),
+        )
+
+    def forecast(self) -> Forecast:
+        """The `Forecast` of everything recorded so far, as the command line shows it."""
+        return forecast_of_run(self)
+
+    # -- phases --------------------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        """What the code is doing now: load, forward, backward, recompute, optimizer, or a name set by `in_phase`."""
+        if self.backward_depth:
+            return "recompute" if self.modules.inside else "backward"
+        if self._in_optimizer and not self.modules.inside:  # a closure may run the model within a step
+            return "optimizer"
+        if self._phase_override:
+            return self._phase_override[-1]
+        if self.modules.inside or self._ran_forward:
+            return "forward"
+        return "load"
+
+    @contextmanager
+    def in_phase(self, name: str) -> Iterator[None]:
+        """Name what the block does, for code whose phase cannot be seen (loading, prefill, decoding)."""
+        self._phase_override.append(name)
+        try:
+            yield
+        finally:
+            self._phase_override.pop()
+
+    def mark(self, name: str) -> None:
+        """Name this instant in the timeline."""
+        self.timeline.mark(name)
+
+    @contextmanager
+    def backward_pass(self) -> Iterator[None]:
+        """Around the autograd engine: what forward left alive are the activations, and what it leaves in `.grad` the gradients."""
+        if self.backward_depth == 0:
+            self._settle(self._forward_births, "activations")
+            self._forward_births = {}
+        self.backward_depth += 1
+        try:
+            yield
+        finally:
+            self.backward_depth -= 1
+            if self.backward_depth == 0:
+                self.settle_categories()
+
+    def optimizer_step_begins(self, optimizer: Any) -> None:
+        """Called before any optimizer's step."""
+        self.settle_categories()
+        self._in_optimizer = True
+
+    def optimizer_step_ends(self, optimizer: Any) -> None:
+        """Called after any optimizer's step: tensors it keeps are its states."""
+        self._in_optimizer = False
+        self.optimizer_steps += 1
+        for state in getattr(optimizer, "state", {}).values():
+            for value in state.values() if isinstance(state, dict) else ():
+                if isinstance(value, torch.Tensor):
+                    self.set_category(value, "optimizer_states")
+
+    def _on_outermost_module(self, module: torch.nn.Module, entering: bool) -> None:
+        if self.backward_depth:
+            if not entering:
+                self._settle(self._recompute_births, "activations")
+                self._recompute_births = {}
+            return
+        if entering:
+            self._ran_forward = True
+            for parameter in module.parameters():
+                self.register_parameter(parameter)
+            for buffer in module.buffers():
+                self.set_category(buffer, "buffers")
+            self.settle_categories()
+
+    # -- categories ----------------------------------------------------------------------------------------------------
+
+    def set_category(self, tensor: torch.Tensor, category: Category) -> None:
+        """Say what a tensor's storage is for."""
+        record = self.storages.of(tensor)
+        if record is not None and record.allocation is not None:
+            record.allocation.category = category
+
+    def settle_categories(self) -> None:
+        """Mark the storages of all known parameters and of their gradients."""
+        for parameter in self._live_parameters():
+            self.set_category(parameter, "parameters")
+            with DisableTorchFunction():
+                grad = parameter.grad
+            if grad is not None:
+                self.set_category(grad, "gradients")
+
+    def register_parameter(self, parameter: torch.nn.Parameter) -> None:
+        """Remember a parameter from its birth."""
+        key = id(parameter)
+        if key not in self._parameters:
+            self._parameters[key] = weakref.ref(parameter, lambda _: self._parameters.pop(key, None))
+
+    def _live_parameters(self) -> list[torch.nn.Parameter]:
+        return [parameter for reference in list(self._parameters.values()) if (parameter := reference()) is not None]
+
+    @staticmethod
+    def _settle(births: dict[int, StorageRecord], category: Category) -> None:
+        for record in births.values():
+            if record.allocation is not None and record.allocation.category == "temporary":
+                record.allocation.category = category
+
+    # -- birth and death of storages -----------------------------------------------------------------------------------
+
+    def on_result(self, tensor: torch.Tensor, device: int, op: str) -> None:
+        """Tag the storage of an operator's result; a new one on the GPU is an allocation."""
+        storage = tensor.untyped_storage()
+        known = self.storages.records.get(storage._cdata)
+        if known is not None:
+            if known.device >= 0 and storage.nbytes() > known.nbytes:  # `resize_`, or an `out=` that was too small
+                reallocate(self, known, storage.nbytes())
+            return
+        record = self.storages.add(storage, device)
+        if device >= 0 and record.nbytes:
+            self.allocate(record, device, op, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+    def allocate(
+        self, record: StorageRecord, device: int, op: str, shape: tuple[int, ...] = (), dtype: str = ""
+    ) -> None:
+        """Take `record.nbytes` from the allocator of `device` for a storage."""
+        if device >= self.device_count:
+            raise RuntimeError(
+                f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {self.device_count})"
+            )
+        phase = self.phase
+        op = self.operator_label or op
+        category: Category = "temporary"
+        if op == MOVE_LABEL and not self.modules.inside and phase in ("load", "forward"):
+            category = "inputs"
+        allocation = Allocation(
+            record.nbytes, self.current_stream, category, phase, self.modules.current_path(), op, dtype, shape
+        )
+        record.allocation = allocation
+        try:
+            record.block = self.allocators[device].malloc(record.nbytes, self.current_stream)
+        except AllocatorOutOfMemory as error:
+            record.nbytes = 0
+            self._in_optimizer = False  # its step ends here, without the hook that would say so
+            raise out_of_memory.torch_error(self, device, error) from None
+        if device == 0 and self._record:
+            record.index = self.timeline.alloc(allocation)
+        if phase == "forward":
+            self._forward_births[id(record)] = record
+        elif phase == "recompute":
+            self._recompute_births[id(record)] = record
+
+    def release(self, record: StorageRecord) -> None:
+        """Give the bytes of a storage back."""
+        if record.block is None:
+            return
+        if record.used_by_streams:
+            for stream in record.used_by_streams:
+                self.allocators[record.device].record_stream(record.block, stream)
+        self.allocators[record.device].free(record.block)
+        record.block = None
+        if record.index >= 0:
+            if record.used_by_streams:
+                for stream in sorted(record.used_by_streams):
+                    self.timeline.events.append(Event(EventKind.USE_STREAM, record.index, stream))
+            self.timeline.free(record.index)
+            record.index = -1
+        self._forward_births.pop(id(record), None)
+        self._recompute_births.pop(id(record), None)
+
+    def _on_death(self, record: StorageRecord) -> None:
+        if record.device >= 0:
+            self.release(record)
+
+    # -- around each operator ------------------------------------------------------------------------------------------
+
+    def begin_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any]) -> None:
+        """Called before an operator runs on virtual tensors."""
+
+    def end_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """Called after an operator ran: library workspaces, scratch buffers and FLOPs."""
+        if device < 0:
+            return
+        if name in GEMM_OPERATORS:
+            self._take_workspace(device, name)
+        sizes = scratch_bytes(name, args)
+        if sizes:
+            self._scratch(device, name, sizes)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None and device == 0:
+            self.flops += formula(*args, **kwargs, out_val=out)
+
+    def _take_workspace(self, device: int, name: str) -> None:
+        """One cuBLAS workspace per handle and stream; handles belong to a thread, and CUDA's backward runs on a thread of its own."""
+        workspace = self.workspace
+        if name in LT_OPERATORS:
+            self._take_library_bytes(
+                device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent
+            )
+        self._take_library_bytes(device, workspace.workspace_bytes, "cublas workspace", workspace.persistent)
+
+    def _take_library_bytes(self, device: int, nbytes: int, op: str, persistent: bool) -> None:
+        if not nbytes:
+            return
+        if not persistent:
+            self._scratch(device, op, (nbytes,))
+            return
+        key = (device, self.current_stream, bool(self.backward_depth), op)
+        if key not in self._workspaces:
+            self._workspaces[key] = self._library_allocation(device, nbytes, op)
+
+    def _library_allocation(self, device: int, nbytes: int, op: str) -> int:
+        record = StorageRecord(device, nbytes)
+        self.allocate(record, device, op)
+        assert record.allocation is not None
+        record.allocation.category = "workspace"
+        self._forward_births.pop(id(record), None)
+        self._recompute_births.pop(id(record), None)
+        return record.index
+
+    def _scratch(self, device: int, op: str, sizes: tuple[int, ...]) -> None:
+        records = [StorageRecord(device, nbytes) for nbytes in sizes]
+        try:
+            for record in records:
+                self.allocate(record, device, op)
+                assert record.allocation is not None
+                record.allocation.category = "workspace"
+        finally:
+            for record in records:
+                self.release(record)
+
+    # -- values --------------------------------------------------------------------------------------------------------
+
+    def value_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The known content of a tensor (itself, if it is real), or None."""
+        with DisableTorchFunction():
+            if not raw_is_meta(tensor):
+                return tensor
+            return known_value(tensor, self.storages.of_storage(tensor.untyped_storage()))
+
+    def read_scalar(self, tensor: torch.Tensor) -> bool | int | float:
+        """What `.item()` answers; the CPU waits for the GPU, as on a real one."""
+        record = self.storages.of(tensor)
+        if record is not None and record.device >= 0:
+            self.host_waits_for_stream(self.current_stream)
+        value = self.value_of(tensor)
+        if value is not None:
+            with DisableTorchFunction():
+                return value.item()
+        answer = assumed_scalar(tensor.dtype)
+        self.assumptions.add_with_line(
+            f"an unknown {str(tensor.dtype).removeprefix('torch.')} value was read as {answer}"
+        )
+        return answer
+
+    def virtual_on_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A real CPU tensor as a virtual host tensor, for an operator that mixes both; zero-dimensional tensors pass as they are."""
+        if raw_is_meta(tensor) or tensor.dim() == 0:
+            return tensor
+        virtual = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+        record = self.storages.add(virtual.untyped_storage(), HOST)
+        if tensor.numel() <= self.max_known_elements:
+            remember_value(virtual, record, tensor)
+        return virtual
+
+    def host_tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of unknown content in virtual host memory, such as a batch of data; it costs no memory at any size."""
+        before, self.forced_device = self.forced_device, HOST
+        try:
+            with DisableTorchFunction():  # the function mode would take the meta device at its word
+                return torch.empty(shape, dtype=dtype, device="meta")
+        finally:
+            self.forced_device = before
+
+    # -- devices and streams -------------------------------------------------------------------------------------------
+
+    @property
+    def device_name(self) -> str:
+        """What `torch.cuda.get_device_name()` answers."""
+        return next(
+            (alias for alias in self.gpu.aliases if alias.startswith(("NVIDIA", "AMD", "Tesla"))), self.gpu.name
+        )
+
+    def is_on_gpu(self, tensor: torch.Tensor) -> bool:
+        """True if the tensor would live on a CUDA device."""
+        device = self.storages.device_of(tensor)
+        return device is not None and device >= 0
+
+    def below_cuda_layer(self, op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call an operator as if the CUDA layer were not there: for a kernel that decides not to act."""
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(CUDA_CHOICE_KEY)):
+            return op(*args, **kwargs)
+
+    def use_on_stream(self, record: StorageRecord, stream: int) -> None:
+        """`tensor.record_stream(stream)`: the block may not be reused before that stream has passed its free."""
+        if record.allocation is not None and stream != record.allocation.stream:
+            record.used_by_streams = (record.used_by_streams or set()) | {stream}
+
+    def address_of(self, record: StorageRecord) -> int:
+        """A unique address for `data_ptr()`: the simulated one on the GPU, an invented one on the virtual host."""
+        if record.block is not None:
+            return int(record.block.address) + (record.device << 42)
+        if not record.host_address:
+            record.host_address, self._next_host_address = (
+                self._next_host_address,
+                self._next_host_address + record.nbytes + HOST_ALIGNMENT,
+            )
+            self._next_host_address &= -HOST_ALIGNMENT
+        return record.host_address
+
+    def empty_cache(self) -> None:
+        """`torch.cuda.empty_cache()` on every device."""
+        for allocator in self.allocators:
+            allocator.empty_cache()
+        self.timeline.events.append(Event(EventKind.EMPTY_CACHE))
+
+    def note_reset_peak(self) -> None:
+        """`torch.cuda.reset_peak_memory_stats()` was called."""
+        self.timeline.events.append(Event(EventKind.RESET_PEAK))
+
+    def host_waits_for_device(self) -> None:
+        """The CPU waits for the whole GPU."""
+        self.allocator.synchronize()
+        self.timeline.events.append(Event(EventKind.HOST_WAIT_DEVICE))
+
+    def host_waits_for_stream(self, stream: int) -> None:
+        """The CPU waits until a stream is drained."""
+        self.allocator.host_wait_stream(stream)
+        self.timeline.events.append(Event(EventKind.HOST_WAIT_STREAM, 0, stream))
+
+    def note_attention(self, call: Any, choice: Any) -> None:
+        """Count which attention backend was taken, and tell the user where it is the memory-hungry one."""
+        self.kernels[f"scaled_dot_product_attention: {choice.backend}"] += 1
+        if choice.backend == "math" and any(reason != "switched off" for _, reason in choice.refused):
+            reasons = "; ".join(f"{backend}: {reason}" for backend, reason in choice.refused)
+            self.assumptions.add(f"attention takes the math path, which keeps the score matrix ({reasons})")
+
+    def context_bytes(self) -> int:
+        """Device memory of the CUDA context, outside the caching allocator."""
+        return cuda_context_bytes(self.gpu).bytes

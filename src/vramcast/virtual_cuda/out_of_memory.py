@@ -1,0 +1,27 @@
+"""PyTorch's own out-of-memory error, with true numbers, raised at the operator that does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
+from vramcast.units import format_bytes
+
+if TYPE_CHECKING:
+    from vramcast.virtual_cuda.machine import VirtualGPU
+
+
+def torch_error(machine: VirtualGPU, device: int, error: AllocatorOutOfMemory) -> torch.OutOfMemoryError:
+    """The error PyTorch raises on a full card, in its words (`CUDACachingAllocator.cpp`)."""
+    allocated, reserved = error.allocated_bytes, error.reserved_bytes
+    total, context = machine.gpu.memory_total_bytes, machine.context_bytes()
+    free = max((error.capacity_bytes or total) - reserved, 0)
+    return torch.OutOfMemoryError(
+        f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU {device} has a total capacity of "
+        f"{format_bytes(total)} of which {format_bytes(free)} is free. Including non-PyTorch memory, this process has "
+        f"{format_bytes(reserved + context)} memory in use. Of the allocated memory {format_bytes(allocated)} is allocated by PyTorch, "
+        f"and {format_bytes(reserved - allocated)} is reserved by PyTorch but unallocated. If reserved but unallocated memory is large "
+        "try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+    )

@@ -1,0 +1,29 @@
+"""Puts all patches in place for one virtual GPU and takes them away again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vramcast.virtual_cuda.patches import autograd, cuda_api, optimizers, parameters, storage_methods, streams
+from vramcast.virtual_cuda.patches.patch_set import PatchSet
+
+if TYPE_CHECKING:
+    from vramcast.virtual_cuda.machine import VirtualGPU
+
+
+@contextmanager
+def installed_patches(machine: VirtualGPU) -> Iterator[None]:
+    """Patches for the length of the block; all are undone at its end, also after an exception."""
+    patches = PatchSet()
+    removers = []
+    try:
+        for room in (parameters, autograd, storage_methods, streams, cuda_api):
+            room.install(machine, patches)
+        removers = optimizers.install(machine, patches)
+        yield
+    finally:
+        for remove in removers:
+            remove()
+        patches.undo()

@@ -1,0 +1,87 @@
+"""Known values: small tensors whose content is known carry a real CPU copy, so that branches on data go the right way.
+
+Model code reads masks (`attention_mask.all()`), positions and lengths. Without their values the wrong attention kernel would be
+traced, silently. A value is kept beside the tensor, and an operator whose inputs are all known and small is also executed on the
+copies. A value that nobody knows (a loss) is answered by a stated rule and reported with the source line that asked.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vramcast.virtual_cuda.storages import StorageRecord
+
+MAX_KNOWN_ELEMENTS = 65_536
+"""Larger tensors are data or weights; copying them would cost host memory and time for nothing."""
+
+_ATTRIBUTE = "_vramcast_known_value"
+_OWN_FOLDER = str(Path(__file__).parent)
+_TORCH_FOLDER = str(Path(torch.__file__).parent)
+
+
+def known_value(tensor: torch.Tensor, record: StorageRecord | None) -> torch.Tensor | None:
+    """The real CPU copy of a virtual tensor, or None if its content is unknown."""
+    stored = tensor.__dict__.get(_ATTRIBUTE)
+    if stored is None:
+        return None
+    generation, value = stored
+    if generation != (None if record is None else record.generation):
+        return None
+    return value  # type: ignore[no-any-return]
+
+
+def remember_value(tensor: torch.Tensor, record: StorageRecord | None, value: torch.Tensor) -> None:
+    """Keep `value` as the content of a virtual tensor until its storage is written by something unknown."""
+    tensor.__dict__[_ATTRIBUTE] = (None if record is None else record.generation, value)
+
+
+def assumed_scalar(dtype: torch.dtype) -> bool | int | float:
+    """What an unknown scalar is taken to be.
+
+    bool is False ("no NaN found"), uint8 is 0 (an overflow flag), other integers are 1, floats are 1.0 (a loss). The choice only
+    steers branches; each reading is listed in the assumptions with its line.
+    """
+    if dtype == torch.bool:
+        return False
+    if dtype == torch.uint8:
+        return 0
+    return 1.0 if dtype.is_floating_point else 1
+
+
+class Assumptions:
+    """What had to be assumed while code ran: each sentence once, with how often."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, sentence: str) -> None:
+        """Note one sentence for the user."""
+        self._counts[sentence] += 1
+
+    def add_with_line(self, sentence: str) -> None:
+        """Note one sentence with the user's source line that led to it."""
+        self.add(f"{sentence} at {user_line()}")
+
+    def sentences(self) -> list[str]:
+        """All sentences in order of first appearance, with a count where it is not one."""
+        return [text if count == 1 else f"{text} ({count} times)" for text, count in self._counts.items()]
+
+
+def user_line() -> str:
+    """`file.py:12 in train` of the nearest frame that is neither torch's nor ours."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if not filename.startswith((_OWN_FOLDER, _TORCH_FOLDER, "<")) and not filename.endswith("contextlib.py"):
+            return f"{_short(filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return "an unknown line"
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    parts = path.parts
+    return str(Path(*parts[parts.index("site-packages") + 1 :])) if "site-packages" in parts else path.name
