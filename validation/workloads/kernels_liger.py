@@ -133,7 +133,9 @@ def _rotate_pair(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tu
 def _turn_halves(x: Tensor) -> Tensor:
     # Two slices and not a chunk: each slice has a gradient of the full size.
     half = x.shape[-1] // 2
-    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    first = x[..., :half]
+    second = x[..., half:]
+    return torch.cat((-second, first), dim=-1)
 
 
 def prepare_megatron_swiglu(row: dict[str, Any]) -> Pass:
