@@ -164,4 +164,4 @@ def test_phases_can_be_named() -> None:
         with machine.in_phase("prefill"):
             torch.zeros(4, device="cuda")
         assert machine.timeline.allocations[0].phase == "prefill"
-        assert machine.phase == "load"
+        assert machine.phases.current == "load"

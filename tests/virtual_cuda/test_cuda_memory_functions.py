@@ -94,7 +94,7 @@ def test_out_of_memory_in_a_kernels_scratch_leaks_nothing() -> None:
         del loss, rows
         gc.collect()
         assert torch.cuda.memory_allocated() == live_bytes(machine) == 4096 * 400 * 4 + 49 * 512  # weight, tokens
-        assert machine.phase != "backward"
+        assert machine.phases.current != "backward"
 
 
 def test_after_an_error_in_a_step_the_phase_is_forward_again() -> None:

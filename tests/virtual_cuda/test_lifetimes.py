@@ -34,7 +34,7 @@ def run(wrap: Callable[[nn.Module, torch.Tensor], torch.Tensor], *, blocks: int 
             y = x
             for block in model:
                 y = wrap(block, y)
-        held = allocated(machine) - before - machine.workspace.workspace_bytes
+        held = allocated(machine) - before - machine.library.workspace.workspace_bytes
         y.sum().backward()
         del y, x
         assert all(p.grad is not None and p.grad.device.type == "cuda" for p in model.parameters())
@@ -156,4 +156,4 @@ def test_after_everything_died_only_workspaces_remain() -> None:
         del model, optimizer
         live = machine.timeline.live_at(len(machine.timeline.events))
         assert {machine.timeline.allocations[index].category for index in live} == {"workspace"}
-        assert allocated(machine) == 2 * machine.workspace.workspace_bytes
+        assert allocated(machine) == 2 * machine.library.workspace.workspace_bytes

@@ -69,7 +69,7 @@ def _generate(job: GenerationJob, machine: VirtualGPU, model: Any) -> None:
     shape = (job.batch_size, job.prompt_length)
     prompt = machine.host_tensor(shape, torch.long).to("cuda")
     attention_mask = torch.ones(shape, dtype=torch.long, device="cuda")
-    machine.set_category(attention_mask, "inputs")
+    machine.categories.set(attention_mask, "inputs")
     with machine.in_phase("prefill"):
         model.generate(
             prompt,
@@ -108,7 +108,7 @@ class _StepWatch:
     def _forward_done(self, model: Any, args: Any, output: Any) -> None:
         cache = getattr(output, "past_key_values", None)
         for tensor in cached_tensors(cache):
-            self.machine.set_category(tensor, "kv_cache")
+            self.machine.categories.set(tensor, "kv_cache")
         forwards = len(self.boundaries) + 1
         if forwards == 1:
             windows = {getattr(layer, "sliding_window", None) for layer in getattr(cache, "layers", ())}

@@ -24,14 +24,14 @@ Counts = tuple[int, int]
 
 def reference_counts(tensor: torch.Tensor) -> Counts:
     """Owners of a tensor and of its storage, as seen from inside a dispatch mode."""
-    owners: int = tensor._use_count()  # type: ignore[attr-defined]
-    storage_owners: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)  # type: ignore[attr-defined]
+    owners: int = tensor._use_count()
+    storage_owners: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
     return owners, storage_owners
 
 
 def in_backward() -> bool:
     """True while the autograd engine runs."""
-    return torch._C._current_graph_task_id() != -1  # type: ignore[no-any-return]
+    return torch._C._current_graph_task_id() != -1
 
 
 class GradientSums:

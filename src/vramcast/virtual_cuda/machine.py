@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -20,14 +19,16 @@ from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
 from vramcast.timeline import Allocation, Category, Event, EventKind, Timeline
 from vramcast.timeline.recording import Recording
 from vramcast.virtual_cuda import out_of_memory
+from vramcast.virtual_cuda.categories import CategoryKeeper
 from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
 from vramcast.virtual_cuda.dispatch_mode import RecordingDispatchMode
 from vramcast.virtual_cuda.function_mode import DeviceFunctionMode
+from vramcast.virtual_cuda.library_memory import LibraryMemory
 from vramcast.virtual_cuda.modules import ModuleTracker
 from vramcast.virtual_cuda.patches import installed_patches
 from vramcast.virtual_cuda.patches.storage_methods import reallocate
-from vramcast.virtual_cuda.scratch import scratch_bytes
+from vramcast.virtual_cuda.phases import PhaseTracker
 from vramcast.virtual_cuda.storages import (
     HOST,
     HOST_ADDRESS_BASE,
@@ -39,11 +40,6 @@ from vramcast.virtual_cuda.storages import (
 )
 from vramcast.virtual_cuda.values import MAX_KNOWN_ELEMENTS, Assumptions, assumed_scalar, known_value, remember_value
 from vramcast.virtual_cuda.versions import library_versions
-
-GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm".split())
-"""Operators that take a cuBLAS handle, and with it that handle's workspace."""
-LT_OPERATORS = frozenset(("addmm", "_scaled_mm"))
-"""Those that go through cuBLASLt (`addmm` with a one-dimensional bias)."""
 
 ASSUMED_CAPABILITY = (8, 0)
 MOVE_LABEL = "copy_from_host"
@@ -104,9 +100,11 @@ class VirtualGPU:
         self.max_known_elements = MAX_KNOWN_ELEMENTS
         """Larger tensors are never followed by value; raise it for a run whose masks are larger and decide a branch."""
         self.autocast_weights = WeightCache()
-        self.workspace = cublas_workspace_bytes(self.compute_capability, torch_version)
+        self.library = LibraryMemory(self, cublas_workspace_bytes(self.compute_capability, torch_version))
         self.storages = StorageTable(self._on_death)
         self.modules = ModuleTracker(self._on_outermost_module)
+        self.phases = PhaseTracker(self.modules)
+        self.categories = CategoryKeeper(self.storages)
         self.prefers_cudnn_attention = False
         self.fuses_rms_norm = True
         self.current_device = 0
@@ -116,17 +114,8 @@ class VirtualGPU:
         self.factory_device: int | None = None
         self.operator_label: str | None = None
         """Name under which allocations are recorded while torch calls something else for them (a move is a `_to_copy`)."""
-        self.backward_depth = 0
         self.optimizer_steps = 0
-        self._phase_override: list[str] = []
-        self._workspaces: dict[tuple[int, int, bool, str], int] = {}
-        # By id and not in a WeakSet: comparing tensors is an operator.
-        self._parameters: dict[int, weakref.ref[torch.nn.Parameter]] = {}
-        self._forward_births: dict[int, StorageRecord] = {}
-        self._recompute_births: dict[int, StorageRecord] = {}
         self._next_host_address = HOST_ADDRESS_BASE
-        self._in_optimizer = False
-        self._ran_forward = False
         self._record = record
         self._exit: ExitStack | None = None
         self.function_mode = DeviceFunctionMode(self)
@@ -156,7 +145,7 @@ class VirtualGPU:
         exit_stack.__exit__(*exception)
 
     def _finish(self) -> None:
-        self.settle_categories()
+        self.categories.settle()
         self.autocast_weights.clear()
         self.storages.clear()
 
@@ -179,10 +168,10 @@ class VirtualGPU:
 
     def recording(self) -> Recording:
         """Everything recorded so far, as plain data."""
-        self.settle_categories()
+        self.categories.settle()
         return Recording(
             timeline=self.timeline,
-            parameters=sum(parameter.numel() for parameter in self._live_parameters()),
+            parameters=sum(parameter.numel() for parameter in self.categories.parameters()),
             flops_per_step=self.flops // max(self.optimizer_steps, 1),
             kernels=dict(self.kernels),
             assumptions=self.assumptions.sentences(),
@@ -196,26 +185,13 @@ class VirtualGPU:
     # -- phases --------------------------------------------------------------------------------------------------------
 
     @property
-    def phase(self) -> str:
-        """What the code is doing now: load, forward, backward, recompute, optimizer, or a name set by `in_phase`."""
-        if self.backward_depth:
-            return "recompute" if self.modules.inside else "backward"
-        if self._in_optimizer and not self.modules.inside:  # a closure may run the model within a step
-            return "optimizer"
-        if self._phase_override:
-            return self._phase_override[-1]
-        if self.modules.inside or self._ran_forward:
-            return "forward"
-        return "load"
+    def backward_depth(self) -> int:
+        """Backward passes that run now; 0 outside of any."""
+        return self.phases.backward_depth
 
-    @contextmanager
-    def in_phase(self, name: str) -> Iterator[None]:
+    def in_phase(self, name: str) -> AbstractContextManager[None]:
         """Name what the block does, for code whose phase cannot be seen (loading, prefill, decoding)."""
-        self._phase_override.append(name)
-        try:
-            yield
-        finally:
-            self._phase_override.pop()
+        return self.phases.named(name)
 
     def mark(self, name: str) -> None:
         """Name this instant in the timeline."""
@@ -224,76 +200,34 @@ class VirtualGPU:
     @contextmanager
     def backward_pass(self) -> Iterator[None]:
         """Around the autograd engine: what forward left alive are the activations, and what it leaves in `.grad` the gradients."""
-        if self.backward_depth == 0:
-            self._settle(self._forward_births, "activations")
-            self._forward_births = {}
-        self.backward_depth += 1
+        if self.phases.backward_depth == 0:
+            self.categories.survivors_are_activations("forward")
+        self.phases.backward_depth += 1
         try:
             yield
         finally:
-            self.backward_depth -= 1
-            if self.backward_depth == 0:
-                self.settle_categories()
+            self.phases.backward_depth -= 1
+            if self.phases.backward_depth == 0:
+                self.categories.settle()
 
     def optimizer_step_begins(self, optimizer: Any) -> None:
         """Called before any optimizer's step."""
-        self.settle_categories()
-        self._in_optimizer = True
+        self.categories.settle()
+        self.phases.in_optimizer = True
 
     def optimizer_step_ends(self, optimizer: Any) -> None:
         """Called after any optimizer's step: tensors it keeps are its states."""
-        self._in_optimizer = False
+        self.phases.in_optimizer = False
         self.optimizer_steps += 1
-        for state in getattr(optimizer, "state", {}).values():
-            for value in state.values() if isinstance(state, dict) else ():
-                if isinstance(value, torch.Tensor):
-                    self.set_category(value, "optimizer_states")
+        self.categories.optimizer_keeps(optimizer)
 
     def _on_outermost_module(self, module: torch.nn.Module, entering: bool) -> None:
-        if self.backward_depth:
+        if self.phases.backward_depth:
             if not entering:
-                self._settle(self._recompute_births, "activations")
-                self._recompute_births = {}
-            return
-        if entering:
-            self._ran_forward = True
-            for parameter in module.parameters():
-                self.register_parameter(parameter)
-            for buffer in module.buffers():
-                self.set_category(buffer, "buffers")
-            self.settle_categories()
-
-    # -- categories ----------------------------------------------------------------------------------------------------
-
-    def set_category(self, tensor: torch.Tensor, category: Category) -> None:
-        """Say what a tensor's storage is for."""
-        record = self.storages.of(tensor)
-        if record is not None and record.allocation is not None:
-            record.allocation.category = category
-
-    def settle_categories(self) -> None:
-        """Mark the storages of all known parameters and of their gradients."""
-        for parameter in self._live_parameters():
-            self.set_category(parameter, "parameters")
-            with DisableTorchFunction():
-                grad = parameter.grad
-            if grad is not None:
-                self.set_category(grad, "gradients")
-
-    def register_parameter(self, parameter: torch.nn.Parameter) -> None:
-        """Remember a parameter from its birth."""
-        key = id(parameter)
-        if key not in self._parameters:
-            self._parameters[key] = weakref.ref(parameter, lambda _: self._parameters.pop(key, None))
-
-    def _live_parameters(self) -> list[torch.nn.Parameter]:
-        return [parameter for reference in list(self._parameters.values()) if (parameter := reference()) is not None]
-
-    @staticmethod
-    def _settle(births: dict[int, StorageRecord], category: Category) -> None:
-        for record in births.values():
-            if record.allocation is not None and record.allocation.category == "temporary":
-                record.allocation.category = category
+                self.categories.survivors_are_activations("recompute")
+        elif entering:
+            self.phases.ran_forward = True
+            self.categories.module_is_entered(module)
 
     # -- birth and death of storages -----------------------------------------------------------------------------------
 
@@ -317,7 +251,7 @@ class VirtualGPU:
             raise RuntimeError(
                 f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {self.device_count})"
             )
-        phase = self.phase
+        phase = self.phases.current
         op = self.operator_label or op
         category: Category = "temporary"
         if op == MOVE_LABEL and not self.modules.inside and phase in ("load", "forward"):
@@ -330,14 +264,11 @@ class VirtualGPU:
             record.block = self.allocators[device].malloc(record.nbytes, self.current_stream)
         except AllocatorOutOfMemory as error:
             record.nbytes = 0
-            self._in_optimizer = False  # its step ends here, without the hook that would say so
+            self.phases.in_optimizer = False  # its step ends here, without the hook that would say so
             raise out_of_memory.torch_error(self, device, error) from None
         if device == 0 and self._record:
             record.index = self.timeline.alloc(allocation)
-        if phase == "forward":
-            self._forward_births[id(record)] = record
-        elif phase == "recompute":
-            self._recompute_births[id(record)] = record
+        self.categories.born(record, phase)
 
     def release(self, record: StorageRecord) -> None:
         """Give the bytes of a storage back."""
@@ -354,8 +285,7 @@ class VirtualGPU:
                     self.timeline.events.append(Event(EventKind.USE_STREAM, record.index, stream))
             self.timeline.free(record.index)
             record.index = -1
-        self._forward_births.pop(id(record), None)
-        self._recompute_births.pop(id(record), None)
+        self.categories.forget(record)
 
     def _on_death(self, record: StorageRecord) -> None:
         if record.device >= 0:
@@ -370,53 +300,10 @@ class VirtualGPU:
         """Called after an operator ran: library workspaces, scratch buffers and FLOPs."""
         if device < 0:
             return
-        if name in GEMM_OPERATORS:
-            self._take_workspace(device, name)
-        sizes = scratch_bytes(name, args)
-        if sizes:
-            self._scratch(device, name, sizes)
+        self.library.after_operator(name, device, args)
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None and device == 0:
             self.flops += formula(*args, **kwargs, out_val=out)
-
-    def _take_workspace(self, device: int, name: str) -> None:
-        """One cuBLAS workspace per handle and stream; handles belong to a thread, and CUDA's backward runs on a thread of its own."""
-        workspace = self.workspace
-        if name in LT_OPERATORS:
-            self._take_library_bytes(
-                device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent
-            )
-        self._take_library_bytes(device, workspace.workspace_bytes, "cublas workspace", workspace.persistent)
-
-    def _take_library_bytes(self, device: int, nbytes: int, op: str, persistent: bool) -> None:
-        if not nbytes:
-            return
-        if not persistent:
-            self._scratch(device, op, (nbytes,))
-            return
-        key = (device, self.current_stream, bool(self.backward_depth), op)
-        if key not in self._workspaces:
-            self._workspaces[key] = self._library_allocation(device, nbytes, op)
-
-    def _library_allocation(self, device: int, nbytes: int, op: str) -> int:
-        record = StorageRecord(device, nbytes)
-        self.allocate(record, device, op)
-        assert record.allocation is not None
-        record.allocation.category = "workspace"
-        self._forward_births.pop(id(record), None)
-        self._recompute_births.pop(id(record), None)
-        return record.index
-
-    def _scratch(self, device: int, op: str, sizes: tuple[int, ...]) -> None:
-        records = [StorageRecord(device, nbytes) for nbytes in sizes]
-        try:
-            for record in records:
-                self.allocate(record, device, op)
-                assert record.allocation is not None
-                record.allocation.category = "workspace"
-        finally:
-            for record in records:
-                self.release(record)
 
     # -- values --------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
             data = _virtual_from_birth(machine, data)
         parameter = original_new(cls, data, requires_grad)
         if isinstance(parameter, torch.nn.Parameter):
-            machine.register_parameter(parameter)
+            machine.categories.register_parameter(parameter)
             _carry_value(machine, data, parameter)
         return parameter
 

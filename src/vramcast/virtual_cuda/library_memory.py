@@ -1,0 +1,69 @@
+"""Memory that libraries take through the caching allocator: cuBLAS workspaces, and the scratch buffers inside kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vramcast.virtual_cuda.scratch import scratch_bytes
+from vramcast.virtual_cuda.storages import StorageRecord
+
+if TYPE_CHECKING:
+    from vramcast.hardware import CublasWorkspace
+    from vramcast.virtual_cuda.machine import VirtualGPU
+
+GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm".split())
+"""Operators that take a cuBLAS handle, and with it that handle's workspace."""
+LT_OPERATORS = frozenset(("addmm", "_scaled_mm"))
+"""Those that go through cuBLASLt (`addmm` with a one-dimensional bias)."""
+
+
+class LibraryMemory:
+    """Allocates for libraries what no operator returns."""
+
+    def __init__(self, machine: VirtualGPU, workspace: CublasWorkspace) -> None:
+        self._machine = machine
+        self.workspace = workspace
+        self._kept: set[tuple[int, int, bool, str]] = set()
+
+    def after_operator(self, name: str, device: int, args: Any) -> None:
+        """Workspaces and scratch of one operator; it runs after the results exist, as kernels allocate after them."""
+        if name in GEMM_OPERATORS:
+            self._take_workspaces(device, name)
+        sizes = scratch_bytes(name, args)
+        if sizes:
+            self._scratch(device, name, sizes)
+
+    def _take_workspaces(self, device: int, name: str) -> None:
+        """One workspace for each handle and stream; handles belong to threads, and CUDA's backward runs on a thread of its own."""
+        workspace = self.workspace
+        if name in LT_OPERATORS:
+            self._take(device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent)
+        self._take(device, workspace.workspace_bytes, "cublas workspace", workspace.persistent)
+
+    def _take(self, device: int, nbytes: int, op: str, persistent: bool) -> None:
+        if not nbytes:
+            return
+        if not persistent:
+            self._scratch(device, op, (nbytes,))
+            return
+        key = (device, self._machine.current_stream, bool(self._machine.backward_depth), op)
+        if key not in self._kept:
+            self._kept.add(key)
+            self._allocate(device, nbytes, op)
+
+    def _allocate(self, device: int, nbytes: int, op: str) -> StorageRecord:
+        record = StorageRecord(device, nbytes)
+        self._machine.allocate(record, device, op)
+        assert record.allocation is not None
+        record.allocation.category = "workspace"
+        self._machine.categories.forget(record)
+        return record
+
+    def _scratch(self, device: int, op: str, sizes: tuple[int, ...]) -> None:
+        records: list[StorageRecord] = []
+        try:
+            for nbytes in sizes:
+                records.append(self._allocate(device, nbytes, op))
+        finally:
+            for record in records:
+                self._machine.release(record)
