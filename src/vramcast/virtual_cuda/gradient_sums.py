@@ -24,7 +24,7 @@ Counts = tuple[int, int]
 
 def reference_counts(tensor: torch.Tensor) -> Counts:
     """Owners of a tensor and of its storage, as seen from inside a dispatch mode."""
-    owners: int = tensor._use_count()
+    owners: int = tensor._use_count()  # type: ignore[attr-defined]
     storage_owners: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
     return owners, storage_owners
 
