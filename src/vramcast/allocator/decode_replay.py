@@ -243,20 +243,7 @@ class _StepReplay:
         return tuple(block and block.address for block in self.state), blocks
 
     def _read(self, name: str) -> None:
-        counts = self.allocator.statistics.all
-        self.readings.append(
-            MarkReading(
-                name=name,
-                position=self.num_events,
-                allocated_bytes=counts.allocated_bytes,
-                active_bytes=counts.active_bytes,
-                reserved_bytes=counts.reserved_bytes,
-                peak_allocated_bytes=counts.allocated_bytes_peak,
-                peak_active_bytes=counts.active_bytes_peak,
-                peak_reserved_bytes=counts.reserved_bytes_peak,
-                interval_peak_allocated_bytes=self.interval_peak,
-            )
-        )
+        self.readings.append(MarkReading.of(name, self.num_events, self.allocator, self.interval_peak))
 
     def live_at_peak(self) -> list[tuple[Allocation, int]]:
         """What was alive at the peak: weights, what the step found, and what it had made by then."""

@@ -30,6 +30,22 @@ class MarkReading:
     peak_reserved_bytes: int
     interval_peak_allocated_bytes: int
 
+    @classmethod
+    def of(cls, name: str, position: int, allocator: CachingAllocator, interval_peak: int) -> "MarkReading":
+        """The allocator as it is now."""
+        counts = allocator.statistics.all
+        return cls(
+            name=name,
+            position=position,
+            allocated_bytes=counts.allocated_bytes,
+            active_bytes=counts.active_bytes,
+            reserved_bytes=counts.reserved_bytes,
+            peak_allocated_bytes=counts.allocated_bytes_peak,
+            peak_active_bytes=counts.active_bytes_peak,
+            peak_reserved_bytes=counts.reserved_bytes_peak,
+            interval_peak_allocated_bytes=interval_peak,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FailedAllocation:
@@ -197,20 +213,9 @@ class Replayer:
         self._peak_allocated_position = self._peak_reserved_position = position
 
     def _read(self, name: str, position: int) -> None:
-        counts = self.allocator.statistics.all
-        reading = MarkReading(
-            name=name,
-            position=position,
-            allocated_bytes=counts.allocated_bytes,
-            active_bytes=counts.active_bytes,
-            reserved_bytes=counts.reserved_bytes,
-            peak_allocated_bytes=counts.allocated_bytes_peak,
-            peak_active_bytes=counts.active_bytes_peak,
-            peak_reserved_bytes=counts.reserved_bytes_peak,
-            interval_peak_allocated_bytes=self._interval_peak,
-        )
+        reading = MarkReading.of(name, position, self.allocator, self._interval_peak)
         self._readings.append(reading)
-        self._interval_peak = counts.allocated_bytes
+        self._interval_peak = reading.allocated_bytes
 
     def result(self) -> ReplayResult:
         """Everything up to the last event fed."""

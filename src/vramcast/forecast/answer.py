@@ -1,5 +1,7 @@
 """The path of a question: job -> model and GPU -> recording -> forecast."""
 
+from typing import Literal
+
 from vramcast.allocator import AllocatorConfig
 from vramcast.errors import InputError
 from vramcast.forecast import engine
@@ -9,6 +11,7 @@ from vramcast.hardware import GPU, custom_gpu, find_gpu
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig, load_model
 from vramcast.progress import Progress
+from vramcast.timeline import Recording
 from vramcast.units import parse_bytes
 
 DEFAULT_SEQUENCE_LENGTH = 1024
@@ -25,27 +28,30 @@ def training_forecast(job: TrainingJob, *, offline: bool = False, progress: Prog
     sequence_length = job.sequence_length or min(config.dimensions.context_length, DEFAULT_SEQUENCE_LENGTH)
     _check_length(config, "sequence_length", sequence_length)
     job = job.model_copy(update={"sequence_length": sequence_length})
-    return build_forecast(
-        engine.record_training(job, config, gpu, progress),
-        gpu,
-        workload="training",
-        model=config.name,
-        settings=job.model_dump(mode="json", exclude={"model", "gpu", "gpu_memory"}),
-        allocator_config=AllocatorConfig(expandable_segments=job.expandable_segments),
-        engine="trace",
-        assumptions=config.assumptions,
-        progress=progress,
-    )
+    recording = engine.record_training(job, config, gpu, progress)
+    return _forecast(recording, job, "training", config, gpu, progress)
 
 
 def generation_forecast(job: GenerationJob, *, offline: bool = False, progress: Progress | None = None) -> Forecast:
     """How much memory a generation job takes; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
+    recording = engine.record_generation(job, config, gpu, progress)
+    return _forecast(recording, job, "generation", config, gpu, progress)
+
+
+def _forecast(
+    recording: Recording,
+    job: TrainingJob | GenerationJob,
+    workload: Literal["training", "generation"],
+    config: ModelConfig,
+    gpu: GPU,
+    progress: Progress | None,
+) -> Forecast:
     return build_forecast(
-        engine.record_generation(job, config, gpu, progress),
+        recording,
         gpu,
-        workload="generation",
+        workload=workload,
         model=config.name,
         settings=job.model_dump(mode="json", exclude={"model", "gpu", "gpu_memory"}),
         allocator_config=AllocatorConfig(expandable_segments=job.expandable_segments),
