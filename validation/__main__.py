@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from validation import compare_records
 from validation.published import Published, load_rows
 from validation.report import print_report, split_rows, to_dict
 from validation.running import PROCESSES, Comparison, run_all
@@ -16,6 +17,7 @@ from validation.summary import missed_bars
 from validation.workloads import Workload, discover
 
 BAD_INPUT = 2
+RECORDS = Path(__file__).parent / "records"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,6 +30,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--check", action="store_true", help="exit with 1 if an accuracy bar is missed")
     parser.add_argument(
         "--processes", metavar="N", type=int, default=PROCESSES, help="workloads at a time (default %(default)s)"
+    )
+    parser.add_argument(
+        "--records",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        const=RECORDS,
+        help="compare the records of the GPU campaign instead (default folder: validation/records)",
     )
     return parser.parse_args(arguments)
 
@@ -49,6 +59,8 @@ def run_with_progress(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, and answer the exit code."""
     flags = parse_arguments(arguments)
+    if flags.records is not None:
+        return compare_records.main([str(flags.records)])
     console, progress_console = Console(), Console(stderr=True)
     workloads = discover()
     rows, excluded = split_rows(load_rows(), workloads)

@@ -204,6 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--probes", action="store_true", help="also answer the probes again on the virtual GPU")
     options = parser.parse_args(arguments)
     records = list(_records(options.folder))
+    if not records:
+        print(f"no records in {options.folder}: run validation/campaign.py on a machine with a GPU first")
+        return 0
     found = list(compared(records))
     rows = sorted((row for row in found if isinstance(row, Row)), key=lambda row: row.worst_percent, reverse=True)
     for versions in sorted({row.versions for row in rows}):
