@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from validation import compare_records
+from validation.markdown import to_markdown
 from validation.published import Published, load_rows
 from validation.report import print_report, split_rows, to_dict
 from validation.running import PROCESSES, Comparison, run_all
@@ -27,6 +28,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--only", metavar="PREFIX", default="", help="rows whose id begins so, such as rasbt or liger-03"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON too")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report as a page too")
     parser.add_argument("--check", action="store_true", help="exit with 1 if an accuracy bar is missed")
     parser.add_argument(
         "--processes", metavar="N", type=int, default=PROCESSES, help="workloads at a time (default %(default)s)"
@@ -75,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_report(console, comparisons, excluded)
     if flags.json is not None:
         flags.json.write_text(json.dumps(to_dict(comparisons, excluded), indent=2) + "\n", encoding="utf-8")
+    if flags.markdown is not None:
+        flags.markdown.write_text(to_markdown(to_dict(comparisons, excluded)), encoding="utf-8")
     missed = missed_bars(comparisons) if flags.check else []
     for sentence in missed:
         progress_console.print(f"[red]{sentence}[/]")
