@@ -7,9 +7,10 @@ from vramcast.units import GIB
 
 HEAD = """# Accuracy
 
-Forecasts beside measurements published by others, written by `python -m validation --markdown docs/accuracy.md`. No constant is fitted; the
-published figures are read after the forecast is made. Each row runs the publisher's model and loop, written anew, on the virtual GPU with the
-library behaviour of its time. Rows of one sweep are not independent of each other. Sources: `validation/data/README.md`.
+Forecasts beside measurements published by others, written by `python -m validation --markdown docs/accuracy.md`. No constant is
+fitted; the published figures are read after the forecast is made. Each row runs the publisher's model and loop, written anew, on
+the virtual GPU with the library behaviour of its time. Rows of one sweep are not independent of each other. Sources:
+`validation/data/README.md`.
 """
 
 
