@@ -22,6 +22,7 @@ from vramcast.virtual_cuda import out_of_memory
 from vramcast.virtual_cuda.categories import CategoryKeeper
 from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
+from vramcast.virtual_cuda.cuda_kernels.sdpa_choice import Choice
 from vramcast.virtual_cuda.dispatch_mode import RecordingDispatchMode
 from vramcast.virtual_cuda.function_mode import DeviceFunctionMode
 from vramcast.virtual_cuda.library_memory import LibraryMemory
@@ -106,6 +107,7 @@ class VirtualGPU:
         self.phases = PhaseTracker(self.modules)
         self.categories = CategoryKeeper(self.storages)
         self.prefers_cudnn_attention = False
+        self._told_of_cudnn = False
         self.fuses_rms_norm = True
         self.current_device = 0
         self.default_device: int | None = None
@@ -404,9 +406,15 @@ class VirtualGPU:
         self.allocator.host_wait_stream(stream)
         self.timeline.events.append(Event(EventKind.HOST_WAIT_STREAM, 0, stream))
 
-    def note_attention(self, call: Any, choice: Any) -> None:
+    def note_attention(self, choice: Choice) -> None:
         """Count which attention backend was taken, and tell the user where it is the memory-hungry one."""
         self.kernels[f"scaled_dot_product_attention: {choice.backend}"] += 1
+        if choice.backend == "flash" and self.compute_capability[0] in (9, 10) and not self._told_of_cudnn:
+            self._told_of_cudnn = True
+            self.assumptions.add(
+                "flash attention is assumed; on this GPU PyTorch prefers cuDNN's if it comes with a cuDNN newer than 9.15 "
+                "(TORCH_CUDNN_SDPA_DEPRIORITIZED=1 turns that off)"
+            )
         if choice.backend == "math" and any(reason != "switched off" for _, reason in choice.refused):
             reasons = "; ".join(f"{backend}: {reason}" for backend, reason in choice.refused)
             self.assumptions.add(f"attention takes the math path, which keeps the score matrix ({reasons})")

@@ -51,7 +51,7 @@ def kernels(machine: VirtualGPU) -> Iterator[tuple[str, Callable[..., Any]]]:
             )
         call = _describe(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
         choice = choose_backend(call, machine.compute_capability, _enabled_backends(), machine.prefers_cudnn_attention)
-        machine.note_attention(call, choice)
+        machine.note_attention(choice)
         run = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": _math}[choice.backend]
         mask = _additive_mask(attn_mask, query.dtype)
         return run(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa)
