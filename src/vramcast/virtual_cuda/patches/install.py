@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vramcast.virtual_cuda.patches import autograd, cuda_api, optimizers, parameters, storage_methods, streams
+from vramcast.virtual_cuda.patches import (
+    autograd,
+    compilation,
+    cuda_api,
+    generators,
+    optimizers,
+    parameters,
+    storage_methods,
+    streams,
+)
 from vramcast.virtual_cuda.patches.patch_set import PatchSet
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ def installed_patches(machine: VirtualGPU) -> Iterator[None]:
     patches = PatchSet()
     removers = []
     try:
-        for room in (parameters, autograd, storage_methods, streams, cuda_api):
+        for room in (parameters, autograd, storage_methods, streams, cuda_api, compilation, generators):
             room.install(machine, patches)
         removers = optimizers.install(machine, patches)
         yield
