@@ -60,17 +60,6 @@ def _get_device(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args) if device is None else max(device, -1)
 
 
-@handles(T.pin_memory)
-def _pin_memory(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
-    # Pinned host memory is no GPU memory, and pinning needs a CUDA driver.
-    return args[0]
-
-
-@handles(T.is_pinned)
-def _is_pinned(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> bool:
-    return False
-
-
 @handles(T.share_memory_)
 def _share_memory(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     return args[0] if machine.storages.device_of(args[0]) is not None else func(*args, **kwargs)

@@ -13,6 +13,7 @@ from vramcast.virtual_cuda.patches import (
     generators,
     optimizers,
     parameters,
+    pinned_memory,
     storage_methods,
     streams,
 )
@@ -28,7 +29,7 @@ def installed_patches(machine: VirtualGPU) -> Iterator[None]:
     patches = PatchSet()
     removers = []
     try:
-        for room in (parameters, autograd, storage_methods, streams, cuda_api, compilation, generators):
+        for room in (parameters, autograd, storage_methods, streams, cuda_api, compilation, generators, pinned_memory):
             room.install(machine, patches)
         removers = optimizers.install(machine, patches)
         yield
