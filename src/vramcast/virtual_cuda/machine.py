@@ -295,9 +295,6 @@ class VirtualGPU:
 
     # -- around each operator ------------------------------------------------------------------------------------------
 
-    def begin_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any]) -> None:
-        """Called before an operator runs on virtual tensors."""
-
     def end_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         """Called after an operator ran: library workspaces, scratch buffers and FLOPs."""
         if device < 0:
