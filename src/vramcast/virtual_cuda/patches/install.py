@@ -14,6 +14,7 @@ from vramcast.virtual_cuda.patches import (
     optimizers,
     parameters,
     pinned_memory,
+    saving,
     storage_methods,
     streams,
 )
@@ -29,7 +30,17 @@ def installed_patches(machine: VirtualGPU) -> Iterator[None]:
     patches = PatchSet()
     removers = []
     try:
-        for room in (parameters, autograd, storage_methods, streams, cuda_api, compilation, generators, pinned_memory):
+        for room in (
+            parameters,
+            autograd,
+            storage_methods,
+            streams,
+            cuda_api,
+            compilation,
+            generators,
+            pinned_memory,
+            saving,
+        ):
             room.install(machine, patches)
         removers = optimizers.install(machine, patches)
         yield
