@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RECORDED_STEPS = 3
 """The first step has no optimizer states yet, the second meets the blocks the first left behind, the third shows that it repeats."""
+MAX_POSITION_ELEMENTS = 1 << 24
+"""Elements of a batch's positions that are followed by value."""
 
 
 def record_training(
@@ -38,6 +40,7 @@ def record_training(
     """
     build = ModelBuilder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
     with explained(job, "batch_size x sequence_length"), VirtualGPU(gpu) as machine:
+        machine.max_known_elements = max(machine.max_known_elements, _elements_of_a_batch(job))
         model = build().to("cuda").train()
         if job.checkpointing == "full":
             enable_checkpointing(model)
@@ -55,6 +58,12 @@ def record_training(
         recording.flops_per_step = machine.flops - flops_before_last
     recording.assumptions += build.notes
     return recording
+
+
+def _elements_of_a_batch(job: TrainingJob) -> int:
+    """Positions are followed by value: whether they start anew inside a row decides if attention gets a mask."""
+    assert job.sequence_length is not None
+    return min(job.batch_size * (job.sequence_length + 1), MAX_POSITION_ELEMENTS)
 
 
 def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, scaler: Any) -> None:

@@ -2,6 +2,7 @@
 
 from vramcast.timeline.decode import DecodeExtension
 from vramcast.timeline.events import CATEGORIES, DEFAULT_STREAM, Allocation, Category, Event, EventKind, Timeline
+from vramcast.timeline.operators import Operator, OperatorKind, OperatorTable
 from vramcast.timeline.recording import Recording
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "DecodeExtension",
     "Event",
     "EventKind",
+    "Operator",
+    "OperatorKind",
+    "OperatorTable",
     "Recording",
     "Timeline",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from vramcast.timeline.decode import DecodeExtension
 from vramcast.timeline.events import Timeline
+from vramcast.timeline.operators import OperatorTable
 
 
 @dataclass(slots=True)
@@ -21,5 +22,8 @@ class Recording:
     """What had to be assumed, each with its source line where there is one."""
     versions: dict[str, str] = field(default_factory=dict)
     """Releases of the libraries whose code was run."""
+    operators: dict[str, OperatorTable] = field(default_factory=dict)
+    """What is computed in each interval: `step` (one optimizer step) for training; `prefill`, `first_decode_step` and
+    `last_decode_step` for generation, between which every figure of a decode step changes linearly."""
     decode: DecodeExtension | None = None
     """The decode steps of a generation that follow the end of `timeline`; None where the timeline is the whole."""
