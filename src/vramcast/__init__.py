@@ -2,12 +2,15 @@
 
 vramcast.training("gpt2", batch_size=8).peak_allocated_bytes
 vramcast.generation("llama-3-8b", prompt_length=8000, max_new_tokens=192)
+vramcast.fit("llama-3-8b", precision="bf16", on=["rtx-4090", "a100-80gb"]).choice
+vramcast.sweep("gpt2", batch_sizes=[1, 2, 4, 8], sequence_lengths=[256, 512, 1024])
 
 with vramcast.virtual_gpu("a100-80gb") as gpu:
     ...  # ordinary PyTorch code that says device="cuda"
 gpu.forecast()
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vramcast.errors import (
@@ -23,6 +26,8 @@ from vramcast.errors import (
 
 if TYPE_CHECKING:
     from vramcast.forecast import Forecast
+    from vramcast.plan import FitMatrix, Sweep
+    from vramcast.plan.ask import Workload
     from vramcast.virtual_cuda import VirtualGPU
 
 __version__ = "0.1.0"
@@ -37,7 +42,9 @@ __all__ = [
     "UnknownModelError",
     "VramcastError",
     "__version__",
+    "fit",
     "generation",
+    "sweep",
     "training",
     "virtual_gpu",
 ]
@@ -64,6 +71,64 @@ def generation(model: str, *, offline: bool = False, **fields: Any) -> "Forecast
     from vramcast.job.checking import checked_job
 
     return generation_forecast(checked_job(GenerationJob, {"model": model, **fields}), offline=offline)
+
+
+def fit(
+    model: str,
+    *,
+    workload: "Workload" = "training",
+    on: Iterable[str] = (),
+    prices: Mapping[str, float] | None = None,
+    offline: bool = False,
+    **fields: Any,
+) -> "FitMatrix":
+    """One job over many cards: on which it fits, the largest batch and the longest sequence on each, and which card to take.
+
+    Args:
+        model: a preset, a config.json or its folder, or a Hub id.
+        workload: `training` or `generation`.
+        on: names of cards; every card of the hardware file if none is given and `gpu` is not among `fields`.
+        prices: US dollars per hour by name of card.
+        offline: never ask the Hugging Face Hub.
+        fields: those of `vramcast.job.TrainingJob`, or of `GenerationJob`.
+
+    Raises:
+        InputError: a field is unknown or its value not usable, or the job can run on none of the cards.
+        MissingExtraError: torch is needed and not installed.
+    """
+    from vramcast.plan import fit_model
+
+    return fit_model(model, workload=workload, on=on, prices=prices, offline=offline, **fields)
+
+
+def sweep(
+    model: str,
+    *,
+    batch_sizes: Sequence[int],
+    sequence_lengths: Sequence[int],
+    quick: bool = False,
+    offline: bool = False,
+    **fields: Any,
+) -> "Sweep":
+    """Peaks of a training job at every pair of a batch size and a sequence length.
+
+    Args:
+        model: a preset, a config.json or its folder, or a Hub id.
+        batch_sizes: sequences in one forward.
+        sequence_lengths: tokens of each.
+        quick: live tensors only (a lower bound of what is allocated), with no replay through the allocator.
+        offline: never ask the Hugging Face Hub.
+        fields: those of `vramcast.job.TrainingJob` but the two sizes.
+
+    Raises:
+        InputError: a field is unknown or its value not usable, or a sequence is longer than the model takes.
+        MissingExtraError: torch is needed and not installed.
+    """
+    from vramcast.plan import sweep_model
+
+    return sweep_model(
+        model, batch_sizes=batch_sizes, sequence_lengths=sequence_lengths, quick=quick, offline=offline, **fields
+    )
 
 
 def virtual_gpu(gpu: str = "a100-80gb", **settings: Any) -> "VirtualGPU":

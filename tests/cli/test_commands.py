@@ -45,7 +45,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, o
 def test_training_json_keeps_the_contract(capsys: pytest.CaptureFixture[str], tiny_gpt2: str) -> None:
     answer = run_json(capsys, "training", tiny_gpt2, "--batch-size", "2", "--sequence-length", "64")
     assert set(answer) >= CONTRACT_KEYS
-    assert (answer["schema_version"], answer["workload"], answer["engine"]) == (1, "training", "trace")
+    assert (answer["schema_version"], answer["workload"], answer["engine"]) == (1, "training", "tape")
     breakdown = answer["breakdown"]
     assert isinstance(breakdown, list)
     assert sum(item["bytes"] for item in breakdown) == answer["peak_allocated_bytes"]

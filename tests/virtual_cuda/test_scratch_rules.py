@@ -1,88 +1,92 @@
-"""Scratch rules against numbers worked by hand, and how they enter the timeline."""
+"""Scratch buffers in the timeline: taken by the right operators, with the arguments that are recorded."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from virtual_gpu_helpers import allocated, virtual_gpu
 
-from vramcast.virtual_cuda.scratch import registry, scratch_rule
-from vramcast.virtual_cuda.scratch.attention import (
-    cudnn_backward_buffers,
-    efficient_backward_buffers,
-    flash_backward_buffers,
-)
-from vramcast.virtual_cuda.scratch.embedding import embedding_backward_buffers
-from vramcast.virtual_cuda.scratch.foreach import foreach_norm_buffers
-
-GPT2 = {"batch_size": 8, "query_length": 1024, "num_heads": 12, "head_dim": 64, "dtype_bytes": 2}
+from vramcast.kernels import rule_arguments, scratch_buffers, scratch_rules
+from vramcast.timeline import Allocation
+from vramcast.virtual_cuda.scratch import registry, takes_scratch
 
 
-def test_flash_backward_of_gpt2() -> None:
-    """softmax_d: 4 * 8 * 12 * 1024; dq_accum: 4 * 8 * 1024 * 12 * 64."""
-    assert flash_backward_buffers(**GPT2, key_length=1024, num_key_value_heads=12) == (393_216, 25_165_824)
+def scratch_after(program: Callable[[], object]) -> list[Allocation]:
+    """Scratch buffers that a program takes on a virtual GPU."""
+    with virtual_gpu() as machine:
+        program()
+        return [allocation for allocation in machine.timeline.allocations if allocation.scratch is not None]
 
 
-def test_flash_backward_rounds_length_and_head_and_expands_grouped_heads() -> None:
-    """T 100 -> 128, D 80 -> 96; dk and dv for 8 query heads: 2 * 100 * 8 * 80 * 2."""
-    shape = {"batch_size": 2, "query_length": 100, "key_length": 100, "num_heads": 8, "dtype_bytes": 2}
-    assert flash_backward_buffers(**shape, num_key_value_heads=2, head_dim=80) == (8_192, 786_432, 256_000, 256_000)
-    assert flash_backward_buffers(**shape, num_key_value_heads=8, head_dim=200)[1] == 4 * 2 * 128 * 8 * 256
-
-
-def test_efficient_backward() -> None:
-    """Half: delta and an accumulator in tiles; fp32: the product dO * O and delta."""
-    assert efficient_backward_buffers(**GPT2) == (393_216, 25_165_824)
-    assert efficient_backward_buffers(**{**GPT2, "dtype_bytes": 4}) == (25_165_824, 393_216)
-    odd = {"batch_size": 1, "query_length": 65, "num_heads": 1, "head_dim": 40}
-    assert efficient_backward_buffers(**odd, dtype_bytes=2) == (260, 4 * 128 * 64)
-
-
-def test_cudnn_backward() -> None:
-    assert cudnn_backward_buffers(batch_size=8, query_length=1024, num_heads=12, head_dim=64) == (25_559_040,)
-
-
-def test_embedding_backward() -> None:
-    """16 384 tokens of a vocabulary of 50 257 at width 768: 1 638 + 16 384 partial rows."""
-    buffers = embedding_backward_buffers(num_tokens=16_384, vocab_size=50_257, hidden_size=768)
-    assert buffers[-1] == 55_363_584
-    assert buffers[:4] == (131_072, 131_072, 131_072, 262_144)
-    assert buffers[-2] == 8 * 18_022
-    assert embedding_backward_buffers(num_tokens=3072, vocab_size=50_257, hidden_size=768) == ()
-    assert embedding_backward_buffers(num_tokens=4000, vocab_size=100, hidden_size=8)[-1] == 4 * 8 * (400 + 100)
-
-
-def test_foreach_norm() -> None:
-    """One fp32 for each chunk of 65 536 elements of the largest tensor, for every tensor."""
-    assert foreach_norm_buffers(num_tensors=3, largest_elements=65_536) == (12,)
-    assert foreach_norm_buffers(num_tensors=3, largest_elements=65_537) == (24,)
-
-
-@given(st.integers(1, 64), st.integers(1, 4096), st.integers(1, 32), st.integers(1, 256), st.sampled_from([2, 4]))
-def test_buffers_grow_with_the_batch(batch: int, length: int, heads: int, head_dim: int, dtype_bytes: int) -> None:
-    def both(batch_size: int) -> tuple[int, ...]:
-        shape = {
-            "batch_size": batch_size,
-            "query_length": length,
-            "num_heads": heads,
-            "head_dim": head_dim,
-            "dtype_bytes": dtype_bytes,
-        }
-        return (
-            *flash_backward_buffers(**shape, key_length=length, num_key_value_heads=heads),
-            *efficient_backward_buffers(**shape),
-        )
-
-    assert tuple(2 * nbytes for nbytes in both(batch)) == both(2 * batch)
+def attention(backend: SDPBackend, dtype: torch.dtype, *, key_value_heads: int = 4, contiguous: bool = True) -> None:
+    q = torch.randn(2, 4, 100, 64, device="cuda", dtype=dtype, requires_grad=True)
+    k = torch.randn(2, key_value_heads, 100, 64, device="cuda", dtype=dtype, requires_grad=True)
+    with sdpa_kernel([backend]):
+        out = F.scaled_dot_product_attention(q, k, k, enable_gqa=key_value_heads != 4)
+    gradient = torch.empty_like(out.transpose(1, 2).contiguous()).transpose(1, 2)
+    out.backward(gradient if contiguous else gradient.contiguous())
 
 
 def test_a_second_rule_for_an_operator_is_refused() -> None:
     before = registry.registered_operators()
     with pytest.raises(KeyError, match="embedding_dense_backward is registered already"):
-        scratch_rule("embedding_dense_backward")(lambda args: (1,))
+        takes_scratch("embedding_dense_backward", "foreach_norm")(lambda args: {})
     assert registry.registered_operators() == before
-    assert registry.scratch_bytes("add", ()) == ()
+    assert registry.scratch_of("add", ()) == ()
+
+
+def test_every_rule_is_taken_by_an_operator() -> None:
+    assert set(registry.registered_operators().values()) == set(scratch_rules())
+
+
+@pytest.mark.parametrize(
+    ("rule", "taken", "program"),
+    [
+        ("flash_attention_backward", [1, 2], lambda: attention(SDPBackend.FLASH_ATTENTION, torch.half)),
+        (
+            "flash_attention_backward",
+            [0, 1, 2, 3, 4],
+            lambda: attention(SDPBackend.FLASH_ATTENTION, torch.half, key_value_heads=2, contiguous=False),
+        ),
+        ("efficient_attention_backward", [0, 1], lambda: attention(SDPBackend.EFFICIENT_ATTENTION, torch.float)),
+        ("efficient_attention_backward", [1, 2], lambda: attention(SDPBackend.EFFICIENT_ATTENTION, torch.half)),
+        ("cudnn_attention_backward", [0], lambda: attention(SDPBackend.CUDNN_ATTENTION, torch.half)),
+    ],
+)
+def test_attention_says_where_its_sizes_come_from(rule: str, taken: list[int], program: Callable[[], object]) -> None:
+    made = scratch_after(program)
+    assert [(a.scratch.rule, a.scratch.buffer) for a in made if a.scratch] == [(rule, buffer) for buffer in taken]
+    for allocation in made:
+        assert allocation.scratch is not None and allocation.category == "workspace"
+        arguments = dict(allocation.scratch.arguments)
+        assert set(arguments) == set(rule_arguments(rule))
+        assert arguments["batch_size"] == 2 and arguments["query_length"] == 100
+        assert scratch_buffers(rule, arguments)[allocation.scratch.buffer] == allocation.nbytes
+
+
+def test_the_copy_of_grad_out_is_as_large_as_grad_out() -> None:
+    made = scratch_after(lambda: attention(SDPBackend.FLASH_ATTENTION, torch.half, contiguous=False))
+    assert (made[0].op, made[0].nbytes) == ("_scaled_dot_product_flash_attention_backward", 2 * 4 * 100 * 64 * 2)
+
+
+def test_foreach_norm_names_the_sizes_that_occur() -> None:
+    def clip() -> None:
+        gradients = [torch.zeros(size, device="cuda") for size in (10, 70_000, 300)]
+        torch.nn.utils.get_total_norm(gradients)
+
+    (buffer,) = scratch_after(clip)
+    assert buffer.scratch == ("foreach_norm", (("num_tensors", 3), ("tensor_elements", (10, 70_000, 300))), 0)
+    assert buffer.nbytes == 4 * 3 * 2
+
+
+def test_a_small_embedding_and_the_workspaces_of_libraries_have_no_scratch() -> None:
+    def program() -> None:
+        rows = torch.nn.Embedding(50, 16).cuda()(torch.zeros(3072, dtype=torch.long, device="cuda"))
+        (rows @ rows.T).sum().backward()
+
+    assert scratch_after(program) == []
 
 
 def test_scratch_is_alive_together_and_gone_after_the_operator() -> None:
@@ -107,5 +111,6 @@ def test_embedding_rule_end_to_end() -> None:
         before, since = allocated(machine), len(machine.timeline.allocations)
         loss.backward()
         scratch = [a.nbytes for a in machine.timeline.allocations[since:] if a.category == "workspace"]
-        assert scratch == list(embedding_backward_buffers(num_tokens=4000, vocab_size=5000, hidden_size=16))
+        sizes = {"num_tokens": 4000, "vocab_size": 5000, "hidden_size": 16}
+        assert scratch == list(scratch_buffers("embedding_backward", sizes))
         assert allocated(machine) < before + 5000 * 16 * 4 + 1

@@ -201,6 +201,16 @@ class CachingAllocator:
         """`torch.cuda.memory_stats()`: the same keys, in the same order."""
         return self.statistics.memory_stats(self.config.max_split_size)
 
+    @property
+    def streams(self) -> set[int]:
+        """Streams that memory was asked for on."""
+        return {*self._small_pools, *self._large_pools}
+
+    @property
+    def has_other_uses(self) -> bool:
+        """Whether a block is in use on a stream that is not its own, be it freed or not."""
+        return bool(self._pending or self._uses)
+
     def _rounded(self, nbytes: int) -> int:
         return round_request(nbytes, self.config.roundup_power2_divisions)
 

@@ -1,17 +1,19 @@
 """Replay of a recorded generation, all its decode steps included, in constant memory. Needs neither torch nor a GPU."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vramcast.allocator.blocks import MIN_BLOCK, Block
 from vramcast.allocator.caching_allocator import CachingAllocator
 from vramcast.allocator.config import AllocatorConfig
+from vramcast.allocator.flat_segments import FullSimulationNeeded
+from vramcast.allocator.flat_steps import FlatStepEngine
 from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
 from vramcast.allocator.replay import MarkReading, Replayer
-from vramcast.errors import InputError
+from vramcast.allocator.step_engines import FullStepEngine, StepEngine
 from vramcast.timeline import Allocation, Category, EventKind, Timeline
-from vramcast.timeline.decode import AFTER_DECODE, DecodeExtension, StepTemplate
+from vramcast.timeline.decode import AFTER_DECODE, DecodeExtension, GrowingAllocation, StepTemplate
 
 Progress = Callable[[int, int], None]
 """Called with (decode steps done, decode steps in all) now and then."""
@@ -74,26 +76,62 @@ def replay_generation(
     allocator = CachingAllocator(config, capacity_bytes)
     head = Replayer(timeline.allocations, timeline.marks, allocator=allocator)
     head.feed(timeline.events)
-    result = head.result()
-    loaded_only = [(timeline.allocations[index], size) for index, size in result.live_at_peak.items()]
-    steps = _StepReplay(allocator, timeline, decode, head.blocks)
-    if not head.stopped:
-        steps.run(decode, progress)
-    in_steps = steps.peak is not None
+    steps = _replay_steps(allocator, head, timeline, decode, progress)
+    result, counts = head.result(), steps.engine.statistics
+    if steps.peak is None:
+        live = [(timeline.allocations[index], size) for index, size in result.live_at_peak.items()]
+    else:
+        live = _older_than_the_steps(timeline, decode, head.blocks) + steps.peak.live()
     failure = result.out_of_memory[0].error if result.out_of_memory else steps.failure
-    counts = allocator.statistics.all
     return GenerationReplay(
-        peak_allocated_bytes=counts.allocated_bytes_peak,
-        peak_active_bytes=counts.active_bytes_peak,
-        peak_reserved_bytes=counts.reserved_bytes_peak,
+        peak_allocated_bytes=counts.peak_allocated_bytes,
+        peak_active_bytes=counts.peak_active_bytes,
+        peak_reserved_bytes=counts.peak_reserved_bytes,
         peak_step=steps.peak.step if steps.peak is not None else 0,
-        live_at_peak=tuple(steps.live_at_peak() if in_steps else loaded_only),
-        num_alloc_retries=allocator.statistics.num_alloc_retries,
+        live_at_peak=tuple(live),
+        num_alloc_retries=counts.num_alloc_retries,
         num_events=result.num_events + steps.num_events,
         marks=(*result.marks, *steps.readings),
         out_of_memory=failure,
         out_of_memory_step=None if failure is None else (0 if head.stopped else steps.step),
     )
+
+
+def _replay_steps(
+    allocator: CachingAllocator,
+    head: Replayer,
+    timeline: Timeline,
+    decode: DecodeExtension,
+    progress: Progress | None,
+) -> "_StepReplay":
+    """Flat where that is possible, which leaves `allocator` as the head left it; in full otherwise."""
+    state = [head.blocks.get(index) for index in decode.state]
+    owners = [(GrowingAllocation(timeline.allocations[index]), 0) for index in decode.state]
+    full = _StepReplay(FullStepEngine(allocator, state), owners, allocator.statistics.all.allocated_bytes)
+    if head.stopped:
+        return full
+    engine = FlatStepEngine.copy_of(allocator, state, decode)
+    if engine is not None:
+        flat = _StepReplay(engine, owners, full.interval_peak)
+        try:
+            flat.run(decode, progress)
+            return flat
+        except FullSimulationNeeded:
+            pass
+    full.run(decode, progress)
+    return full
+
+
+def _older_than_the_steps(
+    timeline: Timeline, decode: DecodeExtension, blocks: Mapping[int, Block | None]
+) -> list[tuple[Allocation, int]]:
+    """Weights and what else is alive throughout."""
+    in_state = set(decode.state)
+    return [
+        (timeline.allocations[index], block.size)
+        for index, block in blocks.items()
+        if block is not None and index not in in_state
+    ]
 
 
 def steps_of_same_blocks(template: StepTemplate, repetition: int) -> int:
@@ -108,6 +146,10 @@ def steps_of_same_blocks(template: StepTemplate, repetition: int) -> int:
     return further
 
 
+Owner = tuple[GrowingAllocation, int]
+"""The allocation behind an entry of the state, and how often its template was used before it was made."""
+
+
 @dataclass(slots=True)
 class _Peak:
     """Where the allocated peak is: enough to list what is alive there."""
@@ -117,35 +159,40 @@ class _Peak:
     repetition: int
     position: int
     """Event of the step at which it is reached."""
-    state: list[tuple[Allocation, int]]
-    """What was alive when the step began, with block bytes."""
-    sizes: list[int]
+    owners: Sequence[Owner]
+    """What was alive when the step began, but for what is older than the steps."""
+    owner_sizes: Sequence[int]
+    """Bytes of its blocks."""
+    sizes: Sequence[int]
     """Block bytes of the step's own allocations, as far as they were made."""
+
+    def live(self) -> list[tuple[Allocation, int]]:
+        """What the step found, and what it had made by then, with block bytes."""
+        alive: dict[int, tuple[Owner, int]] = {
+            ~rank: entry for rank, entry in enumerate(zip(self.owners, self.owner_sizes, strict=True))
+        }
+        for kind, place, _ in self.template.events[: self.position + 1]:
+            if kind == EventKind.ALLOC:
+                alive[place] = (self.template.allocations[place], self.repetition), self.sizes[place]
+            elif kind == EventKind.FREE:
+                del alive[place]
+        return [(growing.at(repetition), size) for (growing, repetition), size in alive.values() if size]
 
 
 @dataclass(slots=True)
 class _StepReplay:
-    """Drives the allocator through steps; blocks are kept by place, so nothing grows with the number of steps."""
+    """Drives an engine through steps; blocks are kept by place, so nothing grows with the number of steps."""
 
-    allocator: CachingAllocator
-    timeline: Timeline
-    decode: DecodeExtension
-    blocks: dict[int, Block | None]
-    state: list[Block | None] = field(init=False)
-    owners: list[Allocation] = field(init=False)
+    engine: StepEngine
+    owners: Sequence[Owner]
     """The allocation behind each entry of the state."""
+    interval_peak: int
+    """Most bytes allocated since the mark that ends the recorded head."""
     peak: _Peak | None = None
     num_events: int = 0
     step: int = 0
-    interval_peak: int = 0
-    """Most bytes allocated since the mark that ends the recorded head."""
     failure: AllocatorOutOfMemory | None = None
     readings: list[MarkReading] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.state = [self.blocks.get(index) for index in self.decode.state]
-        self.owners = [self.timeline.allocations[index] for index in self.decode.state]
-        self.interval_peak = self.allocator.statistics.all.allocated_bytes
 
     def run(self, decode: DecodeExtension, progress: Progress | None) -> None:
         """Every step, then the tail."""
@@ -164,7 +211,7 @@ class _StepReplay:
                 done += 1 + skipped
                 if progress is not None and (skipped or done % _STEPS_BETWEEN_REPORTS == 0 or done == total):
                     progress(done, total)
-        self._read(AFTER_DECODE)
+        self.readings.append(self.engine.reading(AFTER_DECODE, self.num_events, self.interval_peak))
         self._replay(decode.tail, 0)
 
     def _steps_to_skip(self, idle: int, seen: deque[object]) -> int:
@@ -172,7 +219,7 @@ class _StepReplay:
         if idle < WORTH_SKIPPING:
             seen.clear()
             return 0
-        now = self._fingerprint()
+        now = self.engine.fingerprint()
         for cycle, before in enumerate(reversed(seen), 1):
             if before == now:
                 return idle // cycle * cycle
@@ -181,83 +228,16 @@ class _StepReplay:
 
     def _replay(self, template: StepTemplate, repetition: int) -> bool:
         """One step; False where memory ran out."""
-        malloc, free, counts = self.allocator.malloc, self.allocator.free, self.allocator.statistics.all
-        sizes = template.sizes(repetition)
-        streams = [allocation.first.stream for allocation in template.allocations]
-        state, born = self.state, []
-        block_sizes: list[int] = []
-        highest, reached = counts.allocated_bytes_peak, -1
-        before: list[tuple[Allocation, int]] | None = None
-        state_sizes = [0 if block is None else block.size for block in state]
-        position = 0
-        try:
-            for kind, place, value in template.events:
-                if kind == 0:  # ALLOC
-                    block = malloc(sizes[place], streams[place])
-                    born.append(block)
-                    block_sizes.append(0 if block is None else block.size)
-                    if counts.allocated_bytes > self.interval_peak:
-                        self.interval_peak = counts.allocated_bytes
-                    if counts.allocated_bytes_peak > highest:
-                        highest, reached = counts.allocated_bytes_peak, position
-                elif kind == 1:  # FREE
-                    free(born[place] if place >= 0 else state[~place])
-                else:
-                    self._apply(kind, born[place] if place >= 0 and kind == EventKind.USE_STREAM else None, value)
-                position += 1
-        except AllocatorOutOfMemory as error:
-            self.failure = error
-            return False
-        finally:
-            self.num_events += position
-            if reached >= 0:
-                before = list(zip(self.owners, state_sizes, strict=True))
-                self.peak = _Peak(self.step, template, repetition, reached, before, block_sizes)
-        owners = self.owners
-        self.state = [born[place] if place >= 0 else state[~place] for place in template.survivors]
-        self.owners = [
-            template.allocations[place].at(repetition) if place >= 0 else owners[~place] for place in template.survivors
-        ]
-        return True
-
-    def _apply(self, kind: int, block: Block | None, value: int) -> None:
-        """The waits that a generation on one stream makes."""
-        match kind:
-            case EventKind.HOST_WAIT_STREAM:
-                self.allocator.host_wait_stream(value)
-            case EventKind.HOST_WAIT_DEVICE:
-                self.allocator.synchronize()
-            case EventKind.USE_STREAM:
-                self.allocator.record_stream(block, value)
-            case _:
-                raise InputError("events", kind, "this kind of event is not expected inside a decode step")
-
-    def _fingerprint(self) -> tuple[object, ...]:
-        """Everything that decides how the allocator will answer: its blocks, and which of them the state holds."""
-        blocks = []
-        for head in self.allocator.driver.heads.values():
-            block: Block | None = head
-            while block is not None:
-                blocks.append((block.address, block.size, block.state))
-                block = block.next
-        return tuple(block and block.address for block in self.state), blocks
-
-    def _read(self, name: str) -> None:
-        self.readings.append(MarkReading.of(name, self.num_events, self.allocator, self.interval_peak))
-
-    def live_at_peak(self) -> list[tuple[Allocation, int]]:
-        """What was alive at the peak: weights, what the step found, and what it had made by then."""
-        assert self.peak is not None
-        peak, in_state = self.peak, set(self.decode.state)
-        found = [
-            (self.timeline.allocations[index], block.size)
-            for index, block in self.blocks.items()
-            if block is not None and index not in in_state
-        ]
-        alive: dict[int, tuple[Allocation, int]] = {~rank: entry for rank, entry in enumerate(peak.state)}
-        for kind, place, _ in peak.template.events[: peak.position + 1]:
-            if kind == EventKind.ALLOC:
-                alive[place] = peak.template.allocations[place].at(peak.repetition), peak.sizes[place]
-            elif kind == EventKind.FREE:
-                del alive[place]
-        return found + [entry for entry in alive.values() if entry[1]]
+        owners, owner_sizes = self.owners, self.engine.state_sizes()
+        outcome = self.engine.play(template, template.sizes(repetition))
+        self.num_events += outcome.num_events
+        self.interval_peak = max(self.interval_peak, outcome.highest_bytes)
+        if outcome.peak_position is not None:
+            self.peak = _Peak(
+                self.step, template, repetition, outcome.peak_position, owners, owner_sizes, outcome.block_sizes
+            )
+        self.failure = outcome.error
+        if self.failure is None:
+            made = template.allocations
+            self.owners = [(made[place], repetition) if place >= 0 else owners[~place] for place in template.survivors]
+        return self.failure is None

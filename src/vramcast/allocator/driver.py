@@ -63,11 +63,6 @@ class Driver:
         self.next_address = -(-(address + nbytes) // _ADDRESS_STEP) * _ADDRESS_STEP
         return address
 
-    def reservation_bytes(self, page: int) -> int:
-        """Address space of one expandable segment: 9/8 of the GPU, in whole pages."""
-        wanted = _UNBOUNDED_RESERVATION if self.total is None else self.total * 9 // 8
-        return -(-wanted // page) * page
-
     def take(self, action: str, address: int, nbytes: int, pool: BlockPool) -> None:
         """Book a `cudaMalloc` or a mapping of pages."""
         self.statistics.all.add_reserved(nbytes)
@@ -86,3 +81,9 @@ class Driver:
         """Tell the observer, if there is one."""
         if self.observer is not None:
             self.observer(action, address, nbytes, stream)
+
+
+def reservation_bytes(total: int | None, page: int) -> int:
+    """Address space of one expandable segment: 9/8 of the GPU (`total` bytes), in whole pages."""
+    wanted = _UNBOUNDED_RESERVATION if total is None else total * 9 // 8
+    return -(-wanted // page) * page

@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from vramcast.allocator.blocks import FREE, UNMAPPED, Block, BlockPool, is_split
-from vramcast.allocator.driver import Driver
+from vramcast.allocator.driver import Driver, reservation_bytes
 from vramcast.allocator.segments import SegmentSource
 
 
@@ -50,7 +50,7 @@ class ExpandableSegments(SegmentSource):
             first = prev if prev is not None and prev.state == FREE else unmapped
             if _run_holds(first, size):
                 return first
-        nbytes = self._driver.reservation_bytes(pool.page)
+        nbytes = reservation_bytes(self._driver.total, pool.page)
         if size > nbytes:
             return None
         block = Block(self._driver.reserve_addresses(nbytes, pool.page), nbytes, pool, None, None)

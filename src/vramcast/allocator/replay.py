@@ -137,6 +137,11 @@ class Replayer:
             raise InputError("events", error.args[0], "freed or used while it is not alive") from None
         return not self.stopped
 
+    def mark(self, name: str) -> None:
+        """Read the allocator now, as a MARK event does, without counting an event."""
+        if not self.stopped:
+            self._read(name, self._position)
+
     @property
     def stopped(self) -> bool:
         """Whether a failed request ended the replay."""

@@ -1,47 +1,111 @@
-"""The path of a question: job -> model and GPU -> recording -> forecast."""
+"""The path of a question: job -> model and GPU -> tape or recording -> forecast."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vramcast.allocator import AllocatorConfig
 from vramcast.errors import InputError
 from vramcast.forecast import engine
 from vramcast.forecast.build import build_forecast
 from vramcast.forecast.forecast import Forecast
+from vramcast.forecast.source import RecordedSource, Source, TapeSource
+from vramcast.forecast.training_tapes import NoTape, bound_training
 from vramcast.hardware import GPU, custom_gpu, find_gpu
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig, load_model
 from vramcast.progress import Progress
-from vramcast.timeline import Recording
 from vramcast.units import parse_bytes
 
 DEFAULT_SEQUENCE_LENGTH = 1024
 
 
-def training_forecast(job: TrainingJob, *, offline: bool = False, progress: Progress | None = None) -> Forecast:
+class TrainingAnswer(NamedTuple):
+    """The forecast of a training job, and what else can be read off the same replay."""
+
+    forecast: Forecast
+    source: Source
+    job: TrainingJob
+    """With its sequence length filled in."""
+    gpu: GPU
+
+
+class GenerationAnswer(NamedTuple):
+    """The forecast of a generation job, and what else can be read off the same replay."""
+
+    forecast: Forecast
+    source: Source
+    gpu: GPU
+
+
+def training_forecast(
+    job: TrainingJob, *, offline: bool = False, trace: bool = False, progress: Progress | None = None
+) -> Forecast:
     """How much memory a training job takes.
+
+    Args:
+        job: what is asked.
+        offline: never ask the Hugging Face Hub.
+        trace: run the model's own code at full size instead of replaying its tape; the answer is the same.
+        progress: told what is done, for a job that has to be recorded first.
 
     Raises:
         InputError: the model, the GPU or a field of the job is not usable.
         MissingExtraError: this question needs torch, which is not installed.
     """
+    return training_answer(job, offline=offline, trace=trace, progress=progress).forecast
+
+
+def training_answer(
+    job: TrainingJob, *, offline: bool = False, trace: bool = False, progress: Progress | None = None
+) -> TrainingAnswer:
+    """The forecast of a training job together with its source; arguments and errors as for `training_forecast`."""
+    job, config, gpu = checked_training(job, offline)
+    source = training_source(job, config, gpu, trace=trace, progress=progress)
+    return TrainingAnswer(_forecast(source, job, "training", config, gpu, progress), source, job, gpu)
+
+
+def checked_training(job: TrainingJob, offline: bool = False) -> tuple[TrainingJob, ModelConfig, GPU]:
+    """The job with its sequence length filled in, its model and its GPU; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     sequence_length = job.sequence_length or min(config.dimensions.context_length, DEFAULT_SEQUENCE_LENGTH)
     _check_length(config, "sequence_length", sequence_length)
-    job = job.model_copy(update={"sequence_length": sequence_length})
-    recording = engine.record_training(job, config, gpu, progress)
-    return _forecast(recording, job, "training", config, gpu, progress)
+    return job.model_copy(update={"sequence_length": sequence_length}), config, gpu
+
+
+def training_source(
+    job: TrainingJob, config: ModelConfig, gpu: GPU, *, trace: bool = False, progress: Progress | None = None
+) -> Source:
+    """The tape of a job with its numbers put in, or its recording where it has no tape; the job must be a checked one.
+
+    Raises:
+        MissingExtraError: torch is needed and not installed.
+    """
+    if trace:
+        return RecordedSource(engine.record_training(job, config, gpu, progress))
+    try:
+        return TapeSource(bound_training(job, config, gpu, progress), gpu)
+    except NoTape as reason:
+        recording = engine.record_training(job, config, gpu, progress)
+        recording.assumptions.append(f"traced at full size, for this job has no tape: {reason}")
+        return RecordedSource(recording)
 
 
 def generation_forecast(job: GenerationJob, *, offline: bool = False, progress: Progress | None = None) -> Forecast:
     """How much memory a generation job takes; errors as for `training_forecast`."""
+    return generation_answer(job, offline=offline, progress=progress).forecast
+
+
+def generation_answer(
+    job: GenerationJob, *, offline: bool = False, progress: Progress | None = None
+) -> GenerationAnswer:
+    """The forecast of a generation job together with its source; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
-    recording = engine.record_generation(job, config, gpu, progress)
-    return _forecast(recording, job, "generation", config, gpu, progress)
+    source = RecordedSource(engine.record_generation(job, config, gpu, progress))
+    return GenerationAnswer(_forecast(source, job, "generation", config, gpu, progress), source, gpu)
 
 
 def _forecast(
-    recording: Recording,
+    source: Source,
     job: TrainingJob | GenerationJob,
     workload: Literal["training", "generation"],
     config: ModelConfig,
@@ -49,13 +113,12 @@ def _forecast(
     progress: Progress | None,
 ) -> Forecast:
     return build_forecast(
-        recording,
+        source,
         gpu,
         workload=workload,
         model=config.name,
         settings=job.model_dump(mode="json", exclude={"model", "gpu", "gpu_memory"}),
         allocator_config=AllocatorConfig(expandable_segments=job.expandable_segments),
-        engine="trace",
         assumptions=config.assumptions,
         progress=progress,
     )

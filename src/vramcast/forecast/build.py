@@ -1,41 +1,40 @@
-"""Recording and GPU in, forecast out."""
+"""Recording or tape and a GPU in, forecast out."""
 
 from typing import Any, Literal
 
 from vramcast.allocator import AllocatorConfig
 from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant, Verdict
-from vramcast.forecast.readings import Readings, read_recording
+from vramcast.forecast.readings import Readings
+from vramcast.forecast.source import Source
 from vramcast.hardware import GPU, ContextEstimate, cuda_context_bytes
 from vramcast.progress import Progress
-from vramcast.timeline import Recording
 from vramcast.units import format_bytes
 
 
 def build_forecast(
-    recording: Recording,
+    source: Source,
     gpu: GPU,
     *,
     workload: Literal["training", "generation", "code"],
     model: str,
     settings: dict[str, Any],
     allocator_config: AllocatorConfig,
-    engine: Literal["tape", "trace"],
     assumptions: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Forecast:
-    """Replay a recording for one GPU and say what it comes to.
+    """Replay a recording or a tape for one GPU and say what it comes to.
 
     Reserved memory depends on the card: near its limit the allocator gives cached memory back and tries again. So the replay is done
     without a limit first; only where that natural peak does not fit is it done again within the card.
     """
     context = cuda_context_bytes(gpu)
     capacity = gpu.memory_total_bytes - context.bytes
-    natural = read_recording(recording, allocator_config, progress=progress)
-    verdict, readings, notes = _judge(recording, natural, capacity, context, allocator_config)
+    natural = source.read(allocator_config, progress=progress)
+    verdict, readings, notes = _judge(source, natural, capacity, context, allocator_config)
     return Forecast(
         workload=workload,
         model=model,
-        parameters=recording.parameters,
+        parameters=source.parameters,
         peak_allocated_bytes=readings.peak_allocated_bytes,
         peak_reserved_bytes=readings.peak_reserved_bytes,
         device_used_bytes=readings.peak_reserved_bytes + context.bytes,
@@ -44,21 +43,21 @@ def build_forecast(
             BreakdownItem(category=category, bytes=nbytes) for category, nbytes in readings.breakdown.items()
         ),
         instants=tuple(Instant(name=name, allocated_bytes=nbytes) for name, nbytes in readings.instants.items()),
-        flops_per_step=recording.flops_per_step,
-        engine=engine,
+        flops_per_step=source.flops_per_step,
+        engine=source.engine,
         gpu=gpu.name,
         gpu_memory_bytes=gpu.memory_total_bytes,
         verdict=verdict,
-        assumptions=(*assumptions, *_standing_assumptions(recording, context), *notes, *recording.assumptions),
+        assumptions=(*assumptions, *_standing_assumptions(source, context), *notes, *source.assumptions),
         context_bytes=context.bytes,
         context_uncertainty_bytes=context.uncertainty_bytes,
         settings=settings,
-        provenance=recording.versions,
+        provenance=source.versions,
     )
 
 
 def _judge(
-    recording: Recording, natural: Readings, capacity: int, context: ContextEstimate, config: AllocatorConfig
+    source: Source, natural: Readings, capacity: int, context: ContextEstimate, config: AllocatorConfig
 ) -> tuple[Verdict, Readings, list[str]]:
     headroom = capacity - natural.peak_reserved_bytes
     if headroom >= context.uncertainty_bytes:
@@ -68,7 +67,7 @@ def _judge(
         return "tight", natural, [f"{margin} (± {format_bytes(context.uncertainty_bytes)})"]
     if capacity <= 0:
         return "does_not_fit", natural, ["the CUDA context alone fills this GPU"]
-    limited = read_recording(recording, config, capacity)
+    limited = source.read(config, capacity)
     if limited.out_of_memory:
         return "does_not_fit", natural, []
     reserved = format_bytes(natural.peak_reserved_bytes)
@@ -80,7 +79,7 @@ def _judge(
     )
 
 
-def _standing_assumptions(recording: Recording, context: ContextEstimate) -> list[str]:
+def _standing_assumptions(source: Source, context: ContextEstimate) -> list[str]:
     used = format_bytes(context.bytes)
     lines = [f"CUDA context {used} ± {format_bytes(context.uncertainty_bytes)}: {context.source}"]
-    return lines + [f"kernel {kernel}, {count} calls" for kernel, count in recording.kernels.items()]
+    return lines + [f"kernel {kernel}, {count} calls" for kernel, count in source.kernels.items()]

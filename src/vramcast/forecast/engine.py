@@ -10,6 +10,7 @@ from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
+from vramcast.tapes.tape import Tape
 from vramcast.timeline import Recording
 
 if TYPE_CHECKING:
@@ -20,6 +21,22 @@ def record_training(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: P
     """Record a training job by running it on the virtual GPU."""
     _require_torch("a forecast by direct trace")
     from vramcast.record.training import record_training as record
+
+    return record(job, config, gpu, progress=progress)
+
+
+def record_model_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Tape:
+    """Record the tape of a training job's forward and backward."""
+    _require_torch("a job whose tape neither ships with vramcast nor was recorded on this machine")
+    from vramcast.record.tape_recording import record_model_tape as record
+
+    return record(job, config, gpu, progress=progress)
+
+
+def record_optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Tape:
+    """Record the tape of a training job's optimizer step."""
+    _require_torch("a job whose tape neither ships with vramcast nor was recorded on this machine")
+    from vramcast.record.tape_recording import record_optimizer_tape as record
 
     return record(job, config, gpu, progress=progress)
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from vramcast.allocator import AllocatorConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from vramcast.allocator import AllocatorConfig, replay_plain
 from vramcast.forecast import engine
 from vramcast.forecast.readings import read_recording
-from vramcast.hardware import GPU
+from vramcast.forecast.training_tapes import ASSUMED_CAPABILITY, NoTape, bound_training, training_values
+from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
+from vramcast.tapes import BoundTape, Tape, why_not
+from vramcast.tapes.peak import live_sets
 from vramcast.timeline import Recording
 
 
@@ -76,6 +83,122 @@ class TracedPeaks:
         return self._recordings[key]
 
 
+@dataclass
+class TapePeaks:
+    """A `PeakSource` that replays the tape of a job: milliseconds each, no torch once the tape is there."""
+
+    job: TrainingJob
+    config: ModelConfig
+    gpu: GPU
+    _tapes: list[Tape] = field(default_factory=list)
+    _values: dict[str, int] = field(default_factory=dict)
+    _traced: TracedPeaks | None = None
+
+    def live_bytes(self, batch_size: int, sequence_length: int) -> int:
+        """See `PeakSource`."""
+        bound = self._bound(batch_size, sequence_length)
+        if bound is None:
+            return self._trace().live_bytes(batch_size, sequence_length)
+        sets = live_sets(bound.tape, bound.values["L"], bound.micro_batches)
+        return int(sets.peak_bytes(bound.values))
+
+    def peaks(self, batch_size: int, sequence_length: int, capacity_bytes: int | None = None) -> Peaks:
+        """See `PeakSource`."""
+        bound = self._bound(batch_size, sequence_length)
+        if bound is None:
+            return self._trace().peaks(batch_size, sequence_length, capacity_bytes)
+        config = AllocatorConfig(expandable_segments=self.job.expandable_segments)
+        unrolled = bound.unrolled
+        result = replay_plain(bound.allocation_bytes, unrolled.event_list, (), config, capacity_bytes)
+        return Peaks(
+            result.peak_allocated_bytes,
+            result.peak_reserved_bytes,
+            bool(result.out_of_memory),
+            result.num_alloc_retries,
+        )
+
+    def live_grid(self, batch_sizes: Sequence[int], sequence_lengths: Sequence[int]) -> NDArray[np.int64]:
+        """`live_bytes` for every pair: an array [batch sizes, sequence lengths], one matrix product for each path taken."""
+        grid = np.zeros((len(batch_sizes), len(sequence_lengths)), dtype=np.int64)
+        for rows in _split_at_one(batch_sizes):
+            for columns in _same_side(sequence_lengths, self.config.dimensions.sliding_window):
+                bound = self._bound(batch_sizes[rows[0]], sequence_lengths[columns[0]])
+                if bound is None:
+                    cells = [[self.live_bytes(batch_sizes[i], sequence_lengths[j]) for j in columns] for i in rows]
+                    grid[np.ix_(rows, columns)] = cells
+                    continue
+                values = {
+                    **bound.values,
+                    "B": np.array([batch_sizes[i] for i in rows], dtype=np.int64)[:, None],
+                    "T": np.array([sequence_lengths[j] for j in columns], dtype=np.int64)[None, :],
+                }
+                sets = live_sets(bound.tape, bound.values["L"], bound.micro_batches)
+                grid[np.ix_(rows, columns)] = sets.peak_bytes(values)
+        return grid
+
+    def _bound(self, batch_size: int, sequence_length: int) -> BoundTape | None:
+        """The tape with these numbers put in; None where this job has none."""
+        update = {"batch_size": batch_size, "sequence_length": sequence_length}
+        if self._traced is not None:
+            return None
+        capability = self.gpu.compute_capability or ASSUMED_CAPABILITY
+        for tape in self._tapes:
+            values = {**self._base_values(tape), "B": batch_size, "T": sequence_length}
+            if why_not(tape, values, capability) is None:
+                return BoundTape(tape, values, self.job.gradient_accumulation_steps)
+        try:
+            bound = bound_training(self.job.model_copy(update=update), self.config, self.gpu)
+        except NoTape:
+            self._trace()
+            return None
+        self._tapes.append(bound.tape)
+        return bound
+
+    def _base_values(self, tape: Tape) -> dict[str, int]:
+        if not self._values:
+            job = self.job.model_copy(update={"sequence_length": 1})
+            self._values = training_values(job, self.config, self.gpu, tape.versions["torch"])
+        return self._values
+
+    def _trace(self) -> TracedPeaks:
+        if self._traced is None:
+            self._traced = TracedPeaks(self.job, self.config, self.gpu)
+        return self._traced
+
+
+def _split_at_one(sizes: Sequence[int]) -> list[list[int]]:
+    """Indices of sizes that are 1, and of the others: the two take different paths."""
+    ones = [i for i, size in enumerate(sizes) if size == 1]
+    others = [i for i, size in enumerate(sizes) if size != 1]
+    return [group for group in (ones, others) if group]
+
+
+def _same_side(lengths: Sequence[int], window: int | None) -> list[list[int]]:
+    """Indices of lengths that lie on the same side of a sliding window, 1 apart."""
+    groups = _split_at_one(lengths)
+    if window is None:
+        return groups
+    sides = [[i for i in group if (lengths[i] < window) is below] for group in groups for below in (True, False)]
+    return [side for side in sides if side]
+
+
 def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:
-    """Where the peaks of a job come from."""
-    return TracedPeaks(job, config, gpu)
+    """Where the peaks of a job come from; the same object for cards that run it alike."""
+    workspace = cublas_workspace_bytes(gpu.compute_capability or ASSUMED_CAPABILITY, NEWEST_TORCH)
+    alike = (
+        job.model_dump_json(exclude={"gpu", "gpu_memory"}),
+        config.model_dump_json(),
+        gpu.compute_capability,
+        workspace.workspace_bytes,
+    )
+    if alike not in _SOURCES:
+        if len(_SOURCES) >= MOST_SOURCES:
+            _SOURCES.clear()
+        _SOURCES[alike] = TapePeaks(job, config, gpu)
+    return _SOURCES[alike]
+
+
+NEWEST_TORCH = "99.0"
+"""Any release whose workspaces are those of the newest one known."""
+MOST_SOURCES = 256
+_SOURCES: dict[Hashable, TapePeaks] = {}

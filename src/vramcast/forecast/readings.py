@@ -1,8 +1,9 @@
 """What a replay of a recording shows: peaks, the live set at the peak, the maximum of every phase."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from vramcast.allocator import AllocatorConfig, CachingAllocator, MarkReading, Replayer, replay_generation
 from vramcast.progress import Progress
@@ -17,6 +18,13 @@ PHASE_PEAKS = {
 }
 """Mark that ends an interval -> name of the maximum over that interval."""
 
+Live = list[tuple[Allocation, int]]
+"""Allocations in order of birth, each with the bytes of its block."""
+
+
+def _nothing() -> Live:
+    return []
+
 
 @dataclass(frozen=True, slots=True)
 class Readings:
@@ -29,6 +37,10 @@ class Readings:
     instants: dict[str, int]
     num_alloc_retries: int
     out_of_memory: bool
+    marks_before_peak: tuple[str, ...] = ()
+    """Marks passed before the allocated peak."""
+    live_at_peak: Callable[[], Live] = field(default=_nothing, compare=False, repr=False)
+    """Everything alive at the allocated peak; made when asked, for few ask."""
 
 
 def read_recording(
@@ -43,27 +55,44 @@ def read_recording(
     if recording.decode is not None:
         report = None if progress is None else lambda done, total: progress("replaying decode steps", done, total)
         whole = replay_generation(timeline, recording.decode, config, capacity_bytes, progress=report)
-        return _readings(
+        return readings_of(
             whole.live_at_peak,
             whole.marks,
             whole.peak_reserved_bytes,
             whole.num_alloc_retries,
             whole.out_of_memory is not None,
+            lambda: list(whole.live_at_peak),
         )
     replayer = Replayer(timeline.allocations, timeline.marks, allocator=CachingAllocator(config, capacity_bytes))
     completed = replayer.feed(_without_resets(timeline.events))
     result = replayer.result()
     live = [(timeline.allocations[index], nbytes) for index, nbytes in result.live_at_peak.items()]
-    return _readings(live, result.marks, result.peak_reserved_bytes, result.num_alloc_retries, not completed)
+    return readings_of(
+        live, result.marks, result.peak_reserved_bytes, result.num_alloc_retries, not completed, lambda: live
+    )
 
 
-def _readings(
-    live: Sequence[tuple[Allocation, int]],
-    marks: Iterable[MarkReading],
+class Purpose(Protocol):
+    """What an allocation is for; an `Allocation` and a tape's label both say it."""
+
+    @property
+    def category(self) -> Category:
+        """What it is for."""
+
+    @property
+    def phase(self) -> str:
+        """What was being done."""
+
+
+def readings_of(
+    live: Sequence[tuple[Purpose, int]],
+    marks: Sequence[MarkReading],
     peak_reserved_bytes: int,
     retries: int,
     out_of_memory: bool,
+    live_at_peak: Callable[[], Live],
 ) -> Readings:
+    """What a replay comes to; `live` holds everything alive at the allocated peak in order of birth, with the bytes of its block."""
     breakdown: Counter[Category] = Counter()
     for allocation, nbytes in live:
         breakdown[allocation.category] += nbytes
@@ -76,7 +105,15 @@ def _readings(
         instants=_instants(marks),
         num_alloc_retries=retries,
         out_of_memory=out_of_memory,
+        marks_before_peak=_marks_before_peak(marks, breakdown.total()),
+        live_at_peak=live_at_peak,
     )
+
+
+def _marks_before_peak(marks: Sequence[MarkReading], peak_allocated_bytes: int) -> tuple[str, ...]:
+    # The first interval that reaches the peak is the one the replay took it from.
+    reached = (n for n, mark in enumerate(marks) if mark.interval_peak_allocated_bytes == peak_allocated_bytes)
+    return tuple(mark.name for mark in marks[: next(reached, len(marks))])
 
 
 def _instants(marks: Iterable[MarkReading]) -> dict[str, int]:

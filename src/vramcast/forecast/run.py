@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vramcast.forecast.build import build_forecast
 from vramcast.forecast.forecast import Forecast
+from vramcast.forecast.source import RecordedSource
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda import VirtualGPU
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
 def forecast_of_run(machine: VirtualGPU, name: str = "code") -> Forecast:
     """The forecast of everything the virtual GPU has recorded so far."""
     return build_forecast(
-        machine.recording(),
+        RecordedSource(machine.recording()),
         machine.gpu,
         workload="code",
         model=name,
         settings={},
         allocator_config=machine.allocator_config,
-        engine="trace",
     )

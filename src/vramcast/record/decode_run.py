@@ -20,6 +20,7 @@ from vramcast.virtual_cuda import VirtualGPU
 if TYPE_CHECKING:
     from vramcast.hardware import GPU
     from vramcast.job import GenerationJob
+    from vramcast.virtual_cuda.operator_log import OperatorInterval
 
 MAX_MASK_ELEMENTS = 1 << 24
 """Elements of the padding mask that are followed by value; beyond, its content (no padding) could not be known."""
@@ -53,6 +54,7 @@ def run_generation(
         run.timeline = run.head(stop_after) if stop_after is not None else _copied(machine.timeline)
         run.kernels, run.sliding_windows = dict(machine.kernels), watch.sliding_windows
         run.assumptions = machine.assumptions.sentences()
+        run.operators = {name: interval.table() for name, interval in watch.operators.items()}
     return run
 
 
@@ -91,7 +93,9 @@ class _StepWatch:
         self.stop_after = stop_after
         self.boundaries: list[int] = []
         self.flops: list[int] = []
+        self.operators: dict[str, OperatorInterval] = {}
         self.sliding_windows: tuple[int, ...] = ()
+        self._interval = machine.operators.begin()
         self._phase = ExitStack()
 
     def follow(self, model: Any, generate: Callable[[], None]) -> None:
@@ -119,8 +123,18 @@ class _StepWatch:
             self.machine.mark(AFTER_DECODE if forwards == self.max_new_tokens else "decode_step")
         self.boundaries.append(len(self.machine.timeline.events))
         self.flops.append(self.machine.flops)
+        self._cut_operators(forwards)
         if self.stop_after is not None and forwards == self.stop_after + 1:
             raise _EnoughSteps
+
+    def _cut_operators(self, forwards: int) -> None:
+        """A forward pass ends an interval; what chooses its token begins the next."""
+        ended = self.machine.operators.end(self._interval)
+        self._interval = self.machine.operators.begin()
+        if forwards <= 2:
+            self.operators["prefill" if forwards == 1 else "first_decode_step"] = ended
+        if forwards > 1:
+            self.operators["last_decode_step"] = ended
 
 
 def _follow_mask_by_value(machine: VirtualGPU, job: GenerationJob) -> None:

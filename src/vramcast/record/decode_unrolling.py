@@ -7,7 +7,7 @@ from typing import Protocol
 
 from vramcast.record.decode_settling import RecordedSteps, settle_segments
 from vramcast.record.decode_steps import CutTimeline, cut_steps
-from vramcast.timeline import EventKind, Timeline
+from vramcast.timeline import EventKind, OperatorTable, Timeline
 from vramcast.timeline.decode import DecodeExtension, StepTemplate
 
 WARM_UP_STEPS = 2
@@ -32,6 +32,8 @@ class GenerationRun:
     kernels: dict[str, int] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
     sliding_windows: tuple[int, ...] = ()
+    operators: dict[str, OperatorTable] = field(default_factory=dict)
+    """`prefill`, `first_decode_step` and `last_decode_step` of this run."""
 
     def cut(self) -> CutTimeline:
         """The steps; the last one is the tail, where the run went to its end."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from vramcast.errors import InputError
-from vramcast.virtual_cuda.cuda_kernels.sdpa_choice import NoBackendError
+from vramcast.kernels.sdpa_choice import NoBackendError
 
 _OVERFLOWS = ("overflow", "invalid argument", "exceeds the maximum")
 

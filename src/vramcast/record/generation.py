@@ -57,6 +57,7 @@ def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, *, ever
 def _recording(unrolled: UnrolledGeneration) -> Recording:
     beginning, ending = unrolled.beginning, unrolled.ending
     flops = [0, *ending.flops]
+    last_step = {name: table for name, table in ending.operators.items() if name == "last_decode_step"}
     return Recording(
         timeline=unrolled.timeline,
         parameters=beginning.parameters,
@@ -64,6 +65,7 @@ def _recording(unrolled: UnrolledGeneration) -> Recording:
         kernels=beginning.kernels,
         assumptions=list(dict.fromkeys(beginning.assumptions + ending.assumptions)),
         versions=library_versions(),
+        operators={**beginning.operators, **last_step},
         decode=unrolled.decode,
     )
 

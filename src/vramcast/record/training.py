@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,8 +18,9 @@ from vramcast.record.building import (
 )
 from vramcast.record.failures import explained
 from vramcast.record.optimizers import build_optimizer
-from vramcast.timeline import Recording
+from vramcast.timeline import OperatorTable, Recording
 from vramcast.virtual_cuda import VirtualGPU
+from vramcast.virtual_cuda.operator_log import OperatorInterval
 
 if TYPE_CHECKING:
     from vramcast.hardware import GPU
@@ -47,17 +50,44 @@ def record_training(
         optimizer = build_optimizer(job.optimizer, list(model.parameters()))
         scaler = torch.amp.GradScaler("cuda") if job.precision == "amp-fp16" else None
         machine.mark("after_load")
-        flops_before_last = 0
+        sections = _Sections(machine)
         with attention_backend(job.attention):
             for step in range(steps):
                 if progress is not None:
                     progress("recording optimizer steps", step, steps)
-                flops_before_last = machine.flops
-                _step(job, machine, model, optimizer, scaler)
-        recording = machine.recording()
-        recording.flops_per_step = machine.flops - flops_before_last
+                sections.begin_step()
+                _step(job, machine, sections.end, model, optimizer, scaler)
+                sections.end("after_step")
+        recording = machine.recording({"step": OperatorTable.of(chain(*sections.tables))})
+    recording.section_operators = sections.tables
     recording.assumptions += build.notes
     return recording
+
+
+class _Sections:
+    """Cuts an optimizer step at its marks and keeps the operators of each section of the last step."""
+
+    def __init__(self, machine: VirtualGPU) -> None:
+        self._machine = machine
+        self._interval: OperatorInterval | None = None
+        self.tables: list[OperatorTable] = []
+
+    def begin_step(self) -> None:
+        """An optimizer step begins."""
+        self.tables = []
+        self._begin()
+
+    def end(self, mark: str) -> None:
+        """A section ends here."""
+        assert self._interval is not None
+        self.tables.append(self._machine.operators.end(self._interval).table())
+        self._machine.mark(mark)
+        self._interval = None
+        if mark != "after_step":
+            self._begin()
+
+    def _begin(self) -> None:
+        self._interval = self._machine.operators.begin()
 
 
 def _elements_of_a_batch(job: TrainingJob) -> int:
@@ -66,7 +96,9 @@ def _elements_of_a_batch(job: TrainingJob) -> int:
     return min(job.batch_size * (job.sequence_length + 1), MAX_POSITION_ELEMENTS)
 
 
-def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, scaler: Any) -> None:
+def _step(
+    job: TrainingJob, machine: VirtualGPU, end_section: Callable[[str], None], model: Any, optimizer: Any, scaler: Any
+) -> None:
     assert job.sequence_length is not None
     for _ in range(job.gradient_accumulation_steps):
         batch = machine.host_tensor((job.batch_size, job.sequence_length), torch.long).to("cuda")
@@ -74,9 +106,16 @@ def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, sca
             loss = model(input_ids=batch, labels=batch, use_cache=False).loss
         if job.gradient_accumulation_steps > 1:
             loss = loss / job.gradient_accumulation_steps
-        machine.mark("after_forward")
+        end_section("after_forward")
         (loss if scaler is None else scaler.scale(loss)).backward()
-        machine.mark("after_backward")
+        end_section("after_backward")
+    with machine.in_phase("optimizer"):
+        _update(job, model, optimizer, scaler)
+    end_section("after_optimizer")
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _update(job: TrainingJob, model: Any, optimizer: Any, scaler: Any) -> None:
     if job.max_grad_norm is not None:
         if scaler is not None:
             scaler.unscale_(optimizer)
@@ -86,6 +125,3 @@ def _step(job: TrainingJob, machine: VirtualGPU, model: Any, optimizer: Any, sca
     else:
         scaler.step(optimizer)
         scaler.update()
-    machine.mark("after_optimizer")
-    optimizer.zero_grad(set_to_none=True)
-    machine.mark("after_step")

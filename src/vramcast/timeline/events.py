@@ -60,6 +60,18 @@ class Event(NamedTuple):
     value: int = 0
 
 
+class ScratchCall(NamedTuple):
+    """Which buffer of which scratch rule an allocation is: its bytes are `scratch_buffers(rule, dict(arguments))[buffer]`.
+
+    See `vramcast.kernels`.
+    """
+
+    rule: str
+    arguments: tuple[tuple[str, int | tuple[int, ...]], ...]
+    """(name, value) of each; those of one call are one object."""
+    buffer: int
+
+
 @dataclass(slots=True)
 class Allocation:
     """One request to the allocator: how many bytes, and what they are for.
@@ -76,9 +88,11 @@ class Allocation:
     module: str = ""
     """Qualified path of the module whose forward (or whose backward) asked for it, such as `transformer.h.3.attn`."""
     op: str = ""
-    """Operator that asked for it (`addmm`, `native_dropout`), or the name of the scratch rule."""
+    """Operator that asked for it (`addmm`, `native_dropout`); a kernel's scratch buffers bear the name of its operator."""
     dtype: str = ""
     shape: tuple[int, ...] = ()
+    scratch: ScratchCall | None = None
+    """Where the size comes from, for a buffer inside a kernel."""
 
 
 @dataclass(slots=True)

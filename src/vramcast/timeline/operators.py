@@ -24,12 +24,23 @@ class Operator:
     extents: tuple[int, ...] = ()
     """matmul: (batch, m, n, k); attention: (batch, heads, key_value_heads, query_length, key_length, head_dim, is_causal)."""
     flops: int = 0
-    """As torch's FlopCounterMode counts: matrix products and attention, a multiply-add is two."""
-    bytes_read: int = 0
-    """Bytes of the distinct input tensors (an expanded dimension is read once)."""
-    bytes_written: int = 0
-    """Bytes of the results, or of the inputs written in place."""
+    """As torch's FlopCounterMode counts: matrix products and attention, a multiply-add is two. Counted alike: the products
+    that it leaves out (grouped ones of experts, products with a vector)."""
+    reads: tuple[int, ...] = ()
+    """Bytes of each distinct input tensor (an expanded dimension is read once); a long list of tensors is one number."""
+    writes: tuple[int, ...] = ()
+    """Bytes of each result, or of each input written in place; a long list of tensors is one number."""
     calls: int = 1
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of all inputs of one call."""
+        return sum(self.reads)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of all results of one call."""
+        return sum(self.writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,8 @@ class OperatorTable:
         for operator in calls:
             key = operator if operator.calls == 1 else replace(operator, calls=1)
             counts[key] = counts.get(key, 0) + operator.calls
-        return cls(tuple(replace(operator, calls=count) for operator, count in counts.items()))
+        # Most calls are the only ones of their kind, and a replaced dataclass is slow to make.
+        return cls(tuple(o if count == 1 else replace(o, calls=count) for o, count in counts.items()))
 
     def __iter__(self) -> Iterator[Operator]:
         return iter(self.operators)

@@ -128,6 +128,7 @@ class RecordingDispatchMode(TorchDispatchMode):
             kwargs = {**kwargs, "generator": None}
         if name in _LOSS_SCALE:
             # The scaler's own kernels: in place, and no overflow is assumed, so the scale stays.
+            machine.end_operator(func, name, device, args, kwargs, None)
             return args[0] if name == "_amp_update_scale_" else None
         if func is aten.add.Tensor and self.gradient_sums.is_in_place(args, kwargs):
             func, name = aten.add_.Tensor, "add_"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vramcast.virtual_cuda.scratch import scratch_bytes
+from vramcast.virtual_cuda.scratch import scratch_of
 from vramcast.virtual_cuda.storages import StorageRecord
 
 if TYPE_CHECKING:
     from vramcast.hardware import CublasWorkspace
+    from vramcast.timeline.events import ScratchCall
     from vramcast.virtual_cuda.machine import VirtualGPU
 
 GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm".split())
@@ -29,9 +31,9 @@ class LibraryMemory:
         """Workspaces and scratch of one operator; it runs after the results exist, as kernels allocate after them."""
         if name in GEMM_OPERATORS:
             self._take_workspaces(device, name)
-        sizes = scratch_bytes(name, args)
-        if sizes:
-            self._scratch(device, name, sizes)
+        buffers = scratch_of(name, args)
+        if buffers:
+            self._scratch(device, name, buffers)
 
     def _take_workspaces(self, device: int, name: str) -> None:
         """One workspace for each handle and stream; handles belong to threads, and CUDA's backward runs on a thread of its own."""
@@ -44,26 +46,27 @@ class LibraryMemory:
         if not nbytes:
             return
         if not persistent:
-            self._scratch(device, op, (nbytes,))
+            self._scratch(device, op, ((nbytes, None),))
             return
         key = (device, self._machine.current_stream, bool(self._machine.backward_depth), op)
         if key not in self._kept:
             self._kept.add(key)
             self._allocate(device, nbytes, op)
 
-    def _allocate(self, device: int, nbytes: int, op: str) -> StorageRecord:
+    def _allocate(self, device: int, nbytes: int, op: str, scratch: ScratchCall | None = None) -> StorageRecord:
         record = StorageRecord(device, nbytes)
-        self._machine.allocate(record, device, op)
+        self._machine.allocate(record, device, op, scratch=scratch)
         assert record.allocation is not None
         record.allocation.category = "workspace"
         self._machine.categories.forget(record)
         return record
 
-    def _scratch(self, device: int, op: str, sizes: tuple[int, ...]) -> None:
+    def _scratch(self, device: int, op: str, buffers: Sequence[tuple[int, ScratchCall | None]]) -> None:
+        """Buffers that are alive together, and gone at the end of the operator."""
         records: list[StorageRecord] = []
         try:
-            for nbytes in sizes:
-                records.append(self._allocate(device, nbytes, op))
+            for nbytes, scratch in buffers:
+                records.append(self._allocate(device, nbytes, op, scratch))
         finally:
             for record in records:
                 self._machine.release(record)

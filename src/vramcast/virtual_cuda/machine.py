@@ -9,24 +9,26 @@ from typing import Any, ClassVar
 
 import torch
 import torch._dynamo  # optimizers import it, and it must see torch unpatched
-from torch.utils.flop_counter import flop_registry
 
 from vramcast.allocator import AllocatorConfig, AllocatorOutOfMemory, CachingAllocator
 from vramcast.errors import VramcastError
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.run import forecast_of_run
 from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
-from vramcast.timeline import Allocation, Category, Event, EventKind, Timeline
+from vramcast.kernels.sdpa_choice import AttentionCall, AttentionChoice, Backend, Choice
+from vramcast.timeline import Allocation, Category, Event, EventKind, OperatorTable, Timeline
+from vramcast.timeline.events import ScratchCall
 from vramcast.timeline.recording import Recording
 from vramcast.virtual_cuda import out_of_memory
 from vramcast.virtual_cuda.categories import CategoryKeeper
 from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
-from vramcast.virtual_cuda.cuda_kernels.sdpa_choice import Choice
 from vramcast.virtual_cuda.dispatch_mode import RecordingDispatchMode
 from vramcast.virtual_cuda.function_mode import DeviceFunctionMode
 from vramcast.virtual_cuda.library_memory import LibraryMemory
 from vramcast.virtual_cuda.modules import ModuleTracker
+from vramcast.virtual_cuda.operator_log import OperatorLog
+from vramcast.virtual_cuda.operator_steps import OperatorSteps
 from vramcast.virtual_cuda.patches import installed_patches
 from vramcast.virtual_cuda.patches.storage_methods import reallocate
 from vramcast.virtual_cuda.phases import PhaseTracker
@@ -43,6 +45,7 @@ from vramcast.virtual_cuda.values import MAX_KNOWN_ELEMENTS, Assumptions, assume
 from vramcast.virtual_cuda.versions import library_versions
 
 ASSUMED_CAPABILITY = (8, 0)
+_READ_SCALAR = torch.ops.aten._local_scalar_dense.default
 MOVE_LABEL = "copy_from_host"
 """What a move to the GPU is called in the timeline."""
 
@@ -96,6 +99,8 @@ class VirtualGPU:
             )
         self.kernels: Counter[str] = Counter()
         """How often each attention backend and fused kernel was chosen, e.g. `scaled_dot_product_attention: flash`."""
+        self.attention_choices: dict[AttentionChoice, None] = {}
+        """Distinct decisions of `scaled_dot_product_attention`, in order of first appearance."""
         self.flops = 0
         """FLOPs of matrix multiplications and attention so far; one multiply-add is two."""
         self.max_known_elements = MAX_KNOWN_ELEMENTS
@@ -105,6 +110,8 @@ class VirtualGPU:
         self.storages = StorageTable(self._on_death)
         self.modules = ModuleTracker(self._on_outermost_module)
         self.phases = PhaseTracker(self.modules)
+        self.operators = OperatorLog(self.phases, self.modules)
+        self._operator_steps = OperatorSteps(self.operators) if record else None
         self.categories = CategoryKeeper(self.storages)
         self.prefers_cudnn_attention = False
         self._told_of_cudnn = False
@@ -168,17 +175,31 @@ class VirtualGPU:
         """Comparable with `torch.cuda.max_memory_reserved()`."""
         return self.allocator.statistics.all.reserved_bytes_peak
 
-    def recording(self) -> Recording:
-        """Everything recorded so far, as plain data."""
+    def recording(self, operators: dict[str, OperatorTable] | None = None) -> Recording:
+        """Everything recorded so far, as plain data.
+
+        Args:
+            operators: those of the intervals that a recorder knows; else of the last optimizer step (`step`) or, before
+                there were two, of everything (`run`).
+        """
         self.categories.settle()
+        if operators is None:
+            operators = {} if self._operator_steps is None else self._operator_steps.tables()
         return Recording(
             timeline=self.timeline,
             parameters=sum(parameter.numel() for parameter in self.categories.parameters()),
-            flops_per_step=self.flops // max(self.optimizer_steps, 1),
+            flops_per_step=self._flops_per_step(operators),
             kernels=dict(self.kernels),
+            attention_choices=list(self.attention_choices),
             assumptions=self.assumptions.sentences(),
             versions=library_versions(),
+            operators=operators,
         )
+
+    def _flops_per_step(self, operators: dict[str, OperatorTable]) -> int:
+        if "step" in operators:
+            return operators["step"].flops
+        return self.flops // (1 if operators else max(self.optimizer_steps, 1))
 
     def forecast(self) -> Forecast:
         """The `Forecast` of everything recorded so far, as the command line shows it."""
@@ -222,6 +243,8 @@ class VirtualGPU:
         self.phases.in_optimizer = False
         self.optimizer_steps += 1
         self.categories.optimizer_keeps(optimizer)
+        if self._operator_steps is not None:
+            self._operator_steps.step_ends()
 
     def _on_outermost_module(self, module: torch.nn.Module, entering: bool) -> None:
         if self.phases.backward_depth:
@@ -246,7 +269,14 @@ class VirtualGPU:
             self.allocate(record, device, op, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
 
     def allocate(
-        self, record: StorageRecord, device: int, op: str, shape: tuple[int, ...] = (), dtype: str = ""
+        self,
+        record: StorageRecord,
+        device: int,
+        op: str,
+        shape: tuple[int, ...] = (),
+        dtype: str = "",
+        *,
+        scratch: ScratchCall | None = None,
     ) -> None:
         """Take `record.nbytes` from the allocator of `device` for a storage."""
         if device >= self.device_count:
@@ -259,7 +289,7 @@ class VirtualGPU:
         if op == MOVE_LABEL and not self.modules.inside and phase in ("load", "forward"):
             category = "inputs"
         allocation = Allocation(
-            record.nbytes, self.current_stream, category, phase, self.modules.current_path(), op, dtype, shape
+            record.nbytes, self.current_stream, category, phase, self.modules.current_path(), op, dtype, shape, scratch
         )
         record.allocation = allocation
         try:
@@ -296,13 +326,12 @@ class VirtualGPU:
     # -- around each operator ------------------------------------------------------------------------------------------
 
     def end_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        """Called after an operator ran: library workspaces, scratch buffers and FLOPs."""
+        """Called after an operator ran: library workspaces, scratch buffers, and what it computed."""
         if device < 0:
             return
         self.library.after_operator(name, device, args)
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None and device == 0:
-            self.flops += formula(*args, **kwargs, out_val=out)
+        if device == 0:
+            self.flops += self.operators.note(func, args, kwargs, out)
 
     # -- values --------------------------------------------------------------------------------------------------------
 
@@ -318,6 +347,8 @@ class VirtualGPU:
         record = self.storages.of(tensor)
         if record is not None and record.device >= 0:
             self.host_waits_for_stream(self.current_stream)
+            with DisableTorchFunction():
+                self.end_operator(_READ_SCALAR, "_local_scalar_dense", record.device, (tensor,), {}, None)
         value = self.value_of(tensor)
         if value is not None:
             with DisableTorchFunction():
@@ -403,8 +434,10 @@ class VirtualGPU:
         self.allocator.host_wait_stream(stream)
         self.timeline.events.append(Event(EventKind.HOST_WAIT_STREAM, 0, stream))
 
-    def note_attention(self, choice: Choice) -> None:
-        """Count which attention backend was taken, and tell the user where it is the memory-hungry one."""
+    def note_attention(self, call: AttentionCall, enabled: frozenset[Backend], choice: Choice) -> None:
+        """Keep and count which attention backend was taken, and tell the user where it is the memory-hungry one."""
+        decision = AttentionChoice(call, enabled, self.prefers_cudnn_attention, choice.backend)
+        self.attention_choices.setdefault(decision)
         self.kernels[f"scaled_dot_product_attention: {choice.backend}"] += 1
         if choice.backend == "flash" and self.compute_capability[0] in (9, 10) and not self._told_of_cudnn:
             self._told_of_cudnn = True
@@ -412,9 +445,9 @@ class VirtualGPU:
                 "flash attention is assumed; on this GPU PyTorch prefers cuDNN's if it comes with a cuDNN newer than 9.15 "
                 "(TORCH_CUDNN_SDPA_DEPRIORITIZED=1 turns that off)"
             )
-        if choice.backend == "math" and any(reason != "switched off" for _, reason in choice.refused):
-            reasons = "; ".join(f"{backend}: {reason}" for backend, reason in choice.refused)
-            self.assumptions.add(f"attention takes the math path, which keeps the score matrix ({reasons})")
+        about_math = choice.why_math()
+        if about_math is not None:
+            self.assumptions.add_once(about_math)
 
     def context_bytes(self) -> int:
         """Device memory of the CUDA context, outside the caching allocator."""

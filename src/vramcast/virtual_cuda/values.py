@@ -61,6 +61,10 @@ class Assumptions:
         """Note one sentence for the user."""
         self._counts[sentence] += 1
 
+    def add_once(self, sentence: str) -> None:
+        """Note one sentence, however often it holds."""
+        self._counts[sentence] = 1
+
     def add_with_line(self, sentence: str) -> None:
         """Note one sentence with the user's source line that led to it."""
         self.add(f"{sentence} at {user_line()}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from vramcast.virtual_cuda.cuda_kernels.sdpa_choice import AttentionCall, Backend, choose_backend
+from vramcast.kernels.sdpa_choice import AttentionCall, Backend, choose_backend
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
@@ -50,8 +50,9 @@ def kernels(machine: VirtualGPU) -> Iterator[tuple[str, Callable[..., Any]]]:
                 enable_gqa=enable_gqa,
             )
         call = _describe(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
-        choice = choose_backend(call, machine.compute_capability, _enabled_backends(), machine.prefers_cudnn_attention)
-        machine.note_attention(choice)
+        enabled = _enabled_backends()
+        choice = choose_backend(call, machine.compute_capability, enabled, machine.prefers_cudnn_attention)
+        machine.note_attention(call, enabled, choice)
         run = {"flash": _flash, "efficient": _efficient, "cudnn": _cudnn, "math": _math}[choice.backend]
         mask = _additive_mask(attn_mask, query.dtype)
         return run(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa)

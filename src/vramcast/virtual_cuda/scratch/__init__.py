@@ -1,10 +1,11 @@
-"""Memory that kernels take inside one operator and give back at its end: invisible to any trace, so each is a sourced rule.
+"""Which operators take which scratch rule (`vramcast.kernels`), and with which arguments, read from their tensors.
 
-To add a rule: write a pure function of ints in the file of its kind, register it under the operator's name with `scratch_rule`, and
-name its source in the docstring. A second rule for the same operator is an error.
+To add one: write a function of the operator's positional arguments that returns the rule's, in the file of its kind, and register it with
+`@takes_scratch(OPERATOR, RULE)`. A second one for the same operator is an error.
 """
 
+# Importing the files registers what is in them.
 from vramcast.virtual_cuda.scratch import attention, embedding, foreach
-from vramcast.virtual_cuda.scratch.registry import scratch_bytes, scratch_rule
+from vramcast.virtual_cuda.scratch.registry import ScratchBuffer, scratch_of, takes_scratch
 
-__all__ = ["attention", "embedding", "foreach", "scratch_bytes", "scratch_rule"]
+__all__ = ["ScratchBuffer", "attention", "embedding", "foreach", "scratch_of", "takes_scratch"]

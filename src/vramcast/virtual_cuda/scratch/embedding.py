@@ -1,45 +1,11 @@
-"""Scratch buffers of the backward of an embedding."""
+"""The backward pass of an embedding."""
 
 from typing import Any
 
-from vramcast.virtual_cuda.scratch.registry import scratch_rule
-
-INDEX_BYTES = 8
-FP32_BYTES = 4
-SMALL_PATH_TOKENS = 3072
-TOKENS_PER_PARTIAL_SEGMENT = 10
+from vramcast.virtual_cuda.scratch.registry import takes_scratch
 
 
-def embedding_backward_buffers(*, num_tokens: int, vocab_size: int, hidden_size: int) -> tuple[int, ...]:
-    """Sorted token ids, cub's sorting space, segment offsets, and fp32 partial sums per segment.
-
-    Up to 3072 tokens a kernel adds rows directly and needs nothing. Above, tokens are sorted; each run of equal tokens is cut into
-    segments of 10, and one fp32 row [D] per segment is summed first. At most min(N, V) runs and N/10 + min(N, V) segments exist; PyTorch
-    sizes the buffers for that bound.
-
-    Source: `embedding_dense_backward_cuda` in `aten/src/ATen/native/cuda/Embedding.cu` and `EmbeddingBackwardKernel.cu`.
-    """
-    if num_tokens <= SMALL_PATH_TOKENS:
-        return ()
-    runs = min(num_tokens, vocab_size)
-    segments = num_tokens // TOKENS_PER_PARTIAL_SEGMENT + runs
-    per_token = INDEX_BYTES * num_tokens
-    return (
-        per_token,  # arange of positions
-        per_token,  # sorted tokens
-        per_token,  # their original positions
-        2 * per_token,  # double buffer of cub's radix sort
-        per_token,  # segment offsets
-        INDEX_BYTES * runs,  # segments per run
-        INDEX_BYTES * runs,  # their exclusive sum
-        INDEX_BYTES * segments,  # offsets of partial segments
-        FP32_BYTES * hidden_size * segments,  # partial sums
-    )
-
-
-@scratch_rule("embedding_dense_backward")
-def _embedding_backward(args: Any) -> tuple[int, ...]:
+@takes_scratch("embedding_dense_backward", "embedding_backward")
+def _embedding_backward(args: Any) -> dict[str, int | tuple[int, ...]]:
     grad_output, indices, num_weights = args[:3]
-    return embedding_backward_buffers(
-        num_tokens=indices.numel(), vocab_size=num_weights, hidden_size=grad_output.shape[-1]
-    )
+    return {"num_tokens": indices.numel(), "vocab_size": num_weights, "hidden_size": grad_output.shape[-1]}

@@ -43,6 +43,28 @@ class Choice:
     backend: Backend
     refused: tuple[tuple[Backend, str], ...]
 
+    def why_math(self) -> str | None:
+        """A sentence on the memory-hungry path where nobody asked for it; None otherwise."""
+        if self.backend != "math" or all(reason == "switched off" for _, reason in self.refused):
+            return None
+        reasons = "; ".join(f"{backend}: {reason}" for backend, reason in self.refused)
+        return f"attention takes the math path, which keeps the score matrix ({reasons})"
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionChoice:
+    """A decision that was made, with all that it was made from but the GPU.
+
+    It holds at other sizes where `choose_backend(call at those sizes, capability, enabled, prefer_cudnn).backend` is the same.
+    """
+
+    call: AttentionCall
+    enabled: frozenset[Backend]
+    """Backends that were switched on."""
+    prefer_cudnn: bool
+    backend: Backend
+    """The backend taken."""
+
 
 class NoBackendError(RuntimeError):
     """Every enabled backend refused the call, as PyTorch's own `No available kernel`."""

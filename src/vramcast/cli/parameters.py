@@ -1,0 +1,18 @@
+"""What several commands take, and the exit codes that all of them have."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+EXIT_DONE, EXIT_DOES_NOT_FIT, EXIT_BAD_INPUT = 0, 1, 2
+
+ModelArgument = Annotated[
+    str, Parameter(help="A preset (see `vramcast models`), a config.json or its folder, or a Hub id.")
+]
+JsonFlag = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print the answer as JSON (integers of bytes) and nothing else.")
+]
+CheckFlag = Annotated[bool, Parameter(negative="", help="Exit with code 1 if it does not fit.")]
+OfflineFlag = Annotated[bool, Parameter(negative="", help="Never ask the Hugging Face Hub.")]
+
+TIME_GROUP = "Time and cost"

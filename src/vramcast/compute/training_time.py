@@ -1,0 +1,138 @@
+"""How long a training takes: FLOPs and bytes of a step, the lower bound on its time, and its time at a stated MFU."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from vramcast.compute.accumulation import step_of
+from vramcast.compute.flops import StepFlops, model_flops, step_flops
+from vramcast.compute.options import TimeOptions
+from vramcast.compute.rates import job_peak
+from vramcast.compute.roofline import Roofline, roofline
+from vramcast.compute.run_cost import RunCost, run_cost, seconds_at_mfu
+from vramcast.errors import InputError
+from vramcast.hardware import GPU
+from vramcast.job import TrainingJob
+from vramcast.timeline import OperatorTable
+
+
+class TrainingTime(BaseModel):
+    """One optimizer step on one GPU, and the whole training if its length was given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    gpu: str
+    sequences_per_step: int
+    tokens_per_step: int
+    flops_per_step: StepFlops
+    model_flops_per_step: int
+    """Nothing computed twice: what MFU counts as useful. Causal attention in full."""
+    bytes_moved_per_step: int
+    """Between the GPU and its memory, at the least."""
+    peak_dtype: str
+    """Rate that MFU is measured against: that of the job's matrix products, such as bf16."""
+    peak_flops_per_second: float
+    lower_bound_seconds_per_step: float
+    """At 100 % of the data sheet, operator after operator; a real step takes longer."""
+    highest_tokens_per_second: float
+    """Speed at the lower bound."""
+    mfu_of_lower_bound: float
+    """No higher MFU can be reached in eager mode. Above 1 where kernels skip much of the attention that MFU counts in full
+    (causal), or do it faster than the fp32 rate (on the tensor cores)."""
+    roofline: Roofline
+    mfu: float | None = None
+    """As asked: model FLOPs / (seconds x dense peak); recomputation is not counted as useful."""
+    seconds_per_step: float | None = None
+    """At that MFU."""
+    tokens_per_second: float | None = None
+    """At that MFU."""
+    lower_bound_run: RunCost | None = None
+    """The whole training at the lower bound."""
+    run: RunCost | None = None
+    """The whole training at the stated MFU."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model_flops_per_sequence(self) -> float:
+        """Forward and backward of one sequence."""
+        return self.model_flops_per_step / self.sequences_per_step
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers."""
+        return self.model_dump(mode="json")
+
+
+def training_time(table: OperatorTable, gpu: GPU, job: TrainingJob, options: TimeOptions | None = None) -> TrainingTime:
+    """Time of one optimizer step and, with `options.steps` or `options.tokens`, of the whole training.
+
+    Args:
+        table: operators of one recorded optimizer step of `job` (`Recording.operators["step"]`).
+        gpu: a card whose rates are known.
+        job: with `sequence_length` set.
+        options: MFU, amount of training, price; see `TimeOptions`.
+
+    Raises:
+        InputError: the GPU's rates are unknown, or a field of `job` or `options` is not usable; names it.
+    """
+    options = options or TimeOptions()
+    options.check_together()
+    step = step_of(table, job, options.sequences_per_step)
+    useful = model_flops(step)
+    if not useful:
+        raise InputError("operators", len(table.operators), "no matrix product among them; record one optimizer step")
+    peak = job_peak(gpu, job.precision, allow_tf32=options.allow_tf32)
+    bound = roofline(step, gpu, allow_tf32=options.allow_tf32)
+    at_mfu = None if options.mfu is None else seconds_at_mfu(useful, peak.flops_per_second, options.mfu)
+    sequences = options.sequences_per_step or job.batch_size * job.gradient_accumulation_steps
+    tokens = sequences * _sequence_length(job)
+    mfu_of_bound = useful / (bound.lower_bound_seconds * peak.flops_per_second)
+    return TrainingTime(
+        gpu=gpu.name,
+        sequences_per_step=sequences,
+        tokens_per_step=tokens,
+        flops_per_step=step_flops(step),
+        model_flops_per_step=useful,
+        bytes_moved_per_step=bound.bytes_moved,
+        peak_dtype=peak.name,
+        peak_flops_per_second=peak.flops_per_second,
+        lower_bound_seconds_per_step=bound.lower_bound_seconds,
+        highest_tokens_per_second=tokens / bound.lower_bound_seconds,
+        mfu_of_lower_bound=mfu_of_bound,
+        roofline=bound,
+        mfu=options.mfu,
+        seconds_per_step=at_mfu,
+        tokens_per_second=None if at_mfu is None else tokens / at_mfu,
+        lower_bound_run=_whole_run(bound.lower_bound_seconds, tokens, options),
+        run=_whole_run(at_mfu, tokens, options),
+        notes=_notes(mfu_of_bound, options, gpu),
+    )
+
+
+def _sequence_length(job: TrainingJob) -> int:
+    if job.sequence_length is None:
+        raise InputError("sequence_length", None, "give the tokens of each sequence")
+    return job.sequence_length
+
+
+def _whole_run(seconds_per_step: float | None, tokens_per_step: int, options: TimeOptions) -> RunCost | None:
+    steps = options.steps if options.tokens is None else -(-options.tokens // tokens_per_step)
+    if steps is None or seconds_per_step is None:
+        return None
+    return run_cost(
+        steps=steps,
+        tokens_per_step=tokens_per_step,
+        seconds_per_step=seconds_per_step,
+        price_per_gpu_hour=options.price_per_gpu_hour,
+    )
+
+
+def _notes(mfu_of_bound: float, options: TimeOptions, gpu: GPU) -> tuple[str, ...]:
+    notes = []
+    if options.mfu is not None and options.mfu > mfu_of_bound:
+        notes.append(
+            f"an MFU of {options.mfu:g} is faster than the lower bound of these operators run one by one "
+            f"(MFU {mfu_of_bound:.3g}): only fused kernels could reach it"
+        )
+    if options.allow_tf32 and gpu.dense_tflops.tf32 is None:
+        notes.append(f"{gpu.name} has no TF32: allowing it changes nothing")
+    return tuple(notes)

@@ -1,0 +1,116 @@
+"""Finds the tape that answers a training job: shipped, recorded before on this machine, or recorded now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from vramcast.errors import InputError, MissingExtraError, RecordingError
+from vramcast.forecast import engine
+from vramcast.hardware import GPU, cublas_workspace_bytes
+from vramcast.job import TrainingJob
+from vramcast.models import ModelConfig
+from vramcast.progress import Progress
+from vramcast.tapes import BoundTape, Tape, UnrepeatedLayers, composed, find_tapes, keep_tape, why_not
+from vramcast.tapes.composing import as_other_half
+from vramcast.tapes.dimensions import model_values
+from vramcast.tapes.key import Key, canonical, model_key, optimizer_key
+
+ASSUMED_CAPABILITY = (8, 0)
+"""Of a GPU without a CUDA compute capability: kernels and workspaces are those of an A100."""
+LARGEST_TENSOR_BYTES = 1 << 63
+FUSED = ("flash", "efficient", "math")
+"""Attention backends that can be asked for by name."""
+
+
+class NoTape(Exception):
+    """This job has no tape, and the message says why; its code can still be run at full size."""
+
+
+def training_values(job: TrainingJob, config: ModelConfig, gpu: GPU, torch_version: str) -> dict[str, int]:
+    """Letter -> number of a job; `job.sequence_length` must be set."""
+    assert job.sequence_length is not None
+    workspace = cublas_workspace_bytes(gpu.compute_capability or ASSUMED_CAPABILITY, torch_version)
+    return {
+        **model_values(config),
+        "B": job.batch_size,
+        "T": job.sequence_length,
+        "U": workspace.workspace_bytes,
+    }
+
+
+def bound_training(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> BoundTape:
+    """The tape of a job with its numbers put in.
+
+    Raises:
+        NoTape: the job cannot be made into a tape.
+        InputError: a tensor would be larger than torch can count.
+        MissingExtraError: its tape is not there and torch, which would record it, is not installed.
+    """
+    model = _model_tape(job, config, gpu, progress)
+    values = training_values(job, config, gpu, model.versions["torch"])
+    bound = BoundTape(
+        composed(model, _optimizer_tape(job, config, gpu, progress)), values, job.gradient_accumulation_steps
+    )
+    if max(bound.size_bytes) >= LARGEST_TENSOR_BYTES:
+        raise InputError(
+            "batch_size x sequence_length",
+            f"{job.batch_size} x {job.sequence_length}",
+            "a tensor of this job would be larger than torch can count (2**63 bytes)",
+        )
+    return bound
+
+
+def _model_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None) -> Tape:
+    keys = list(_model_keys(job, config))
+
+    def usable(tape: Tape) -> str | None:
+        values = training_values(job, config, gpu, tape.versions["torch"])
+        asked = job.attention if job.attention in FUSED else None
+        if asked and any(guard.choice.backend != asked for guard in tape.attention):
+            return f"it takes another backend than {asked}"
+        return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
+
+    return _found_or_recorded(keys, usable, lambda: engine.record_model_tape(job, config, gpu, progress))
+
+
+def _model_keys(job: TrainingJob, config: ModelConfig) -> Iterator[Key]:
+    """The key of the job; where a backend is asked for that PyTorch would take anyhow, the tape of its own choice will do."""
+    key = _key(model_key, job, config)
+    yield key
+    if job.attention in FUSED:
+        yield {**key, "attention": "sdpa"}
+
+
+def _optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None) -> Tape:
+    def usable(tape: Tape) -> str | None:
+        values = training_values(job, config, gpu, tape.versions["torch"])
+        return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
+
+    key = _key(optimizer_key, job, config)
+    return _found_or_recorded([key], usable, lambda: engine.record_optimizer_tape(job, config, gpu, progress))
+
+
+def _key(make: Callable[[TrainingJob, ModelConfig], Key], job: TrainingJob, config: ModelConfig) -> Key:
+    try:
+        return make(job, config)
+    except UnrepeatedLayers as error:
+        raise NoTape(str(error)) from error
+
+
+def _found_or_recorded(keys: list[Key], usable: Callable[[Tape], str | None], record: Callable[[], Tape]) -> Tape:
+    for key in keys:
+        for tape in find_tapes(key):
+            if usable(tape) is None:
+                return tape
+    try:
+        tape = record()
+    except (RecordingError, UnrepeatedLayers) as error:
+        raise NoTape(str(error)) from error
+    reason = usable(as_other_half(tape) if canonical(keys[0])[1] else tape)
+    if reason is not None:
+        raise NoTape(f"a tape was recorded, but {reason}")
+    keep_tape(tape)
+    return next(tape for key in keys for tape in find_tapes(key) if usable(tape) is None)
+
+
+__all__ = ["MissingExtraError", "NoTape", "bound_training", "training_values"]

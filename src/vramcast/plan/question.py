@@ -1,0 +1,71 @@
+"""A job without a card: what a search varies, how far, and where its peaks come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from vramcast.forecast.answer import DEFAULT_SEQUENCE_LENGTH, _check_length
+from vramcast.forecast.peaks import PeakSource, peak_source
+from vramcast.hardware import GPU
+from vramcast.job import GenerationJob, TrainingJob
+from vramcast.models import ModelConfig
+from vramcast.plan.generation_peaks import TracedGenerationPeaks
+
+LengthField = Literal["sequence_length", "prompt_length"]
+NOT_OF_THE_JOB = {"model", "gpu", "gpu_memory"}
+"""Fields that are no settings of a job."""
+
+
+class Question(NamedTuple):
+    """One job to be put on any card, at any batch size and length."""
+
+    workload: Literal["training", "generation"]
+    job: TrainingJob | GenerationJob
+    """As asked, with its length filled in."""
+    config: ModelConfig
+    length_field: LengthField
+    """What the second size is: tokens of each sequence (training) or of each prompt (generation)."""
+    length: int
+    longest_length: int
+    """What the model takes: its context length, less the new tokens of a generation; at least the length asked for."""
+    source: Callable[[GPU], PeakSource]
+    """Peaks on one card; the same object for cards that behave alike."""
+
+
+def question_of(job: TrainingJob | GenerationJob, config: ModelConfig) -> Question:
+    """The question that a job asks.
+
+    Raises:
+        InputError: the sequence is longer than the model's learned positions.
+    """
+    return _training(job, config) if isinstance(job, TrainingJob) else _generation(job, config)
+
+
+def _training(job: TrainingJob, config: ModelConfig) -> Question:
+    context = config.dimensions.context_length
+    length = job.sequence_length or min(context, DEFAULT_SEQUENCE_LENGTH)
+    _check_length(config, "sequence_length", length)
+    job = job.model_copy(update={"sequence_length": length})
+    return Question(
+        workload="training",
+        job=job,
+        config=config,
+        length_field="sequence_length",
+        length=length,
+        longest_length=max(context, length),
+        source=lambda gpu: peak_source(job, config, gpu),
+    )
+
+
+def _generation(job: GenerationJob, config: ModelConfig) -> Question:
+    _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
+    return Question(
+        workload="generation",
+        job=job,
+        config=config,
+        length_field="prompt_length",
+        length=job.prompt_length,
+        longest_length=max(config.dimensions.context_length - job.max_new_tokens, job.prompt_length),
+        source=lambda gpu: TracedGenerationPeaks(job, config, gpu),
+    )
