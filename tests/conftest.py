@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ TINY_LLAMA = {
     "vocab_size": 1000,
     "max_position_embeddings": 256,
 }
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tapes are recorded into a folder of this session: tests share them, and nothing is written to the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VRAMCAST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

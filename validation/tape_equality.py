@@ -36,7 +36,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="of the draw (default %(default)s)")
     parser.add_argument("--only", metavar="FAMILY", default="", help=f"one of {', '.join(family_names())}")
     parser.add_argument("--case", metavar="ID", help="repeat one case")
-    parser.add_argument("--real-sizes", action="store_true", help="real models at jobs people run, instead of random ones")
+    parser.add_argument(
+        "--real-sizes", action="store_true", help="real models at jobs people run, instead of random ones"
+    )
     parser.add_argument(
         "--processes", metavar="N", type=int, default=PROCESSES, help="cases at a time (default %(default)s)"
     )

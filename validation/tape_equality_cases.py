@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig, load_model, model_from_fields
@@ -70,7 +70,35 @@ def draw_group(seed: int, family: str, number: int) -> list[Case]:
     draw = random.Random(f"{seed} {family} {number}")
     base = load_model(draw.choice(tables()["families"][family]))
     settings = {name: draw.choice(values) for name, values in tables()["settings"].items()}
-    return [_case(f"{family}-{seed}-{number}-{i}", family, base, settings, draw) for i in range(CASES_OF_A_GROUP)]
+    path = _drawn_path(base, draw)
+    cases = []
+    for i in range(CASES_OF_A_GROUP):
+        own_path = path if i < CASES_OF_A_GROUP - 1 else _drawn_path(base, draw)
+        cases.append(_case(f"{family}-{seed}-{number}-{i}", family, base, settings, own_path, draw))
+    return cases
+
+
+class _Path(NamedTuple):
+    """What sizes of a group have in common, so that they may share a tape; the last of a group draws its own."""
+
+    one_sequence: bool
+    one_token: bool
+    one_key_value_head: bool
+    one_query_per_group: bool
+    head_unit: int
+    fills_window: bool
+
+
+def _drawn_path(base: ModelConfig, draw: random.Random) -> _Path:
+    has_groups = base.dimensions.num_key_value_heads != base.dimensions.num_attention_heads
+    return _Path(
+        one_sequence=draw.random() < 0.3,
+        one_token=draw.random() < 0.1,
+        one_key_value_head=families()[base.model_type].multi_query is not None or draw.random() < 0.25,
+        one_query_per_group=draw.random() < (0.2 if has_groups else 0.8),
+        head_unit=draw.choice((8, 8, 8, 2)),
+        fills_window=draw.random() < 0.6,
+    )
 
 
 def case_of(name: str) -> Case:
@@ -90,12 +118,13 @@ def real_cases() -> list[Case]:
     return cases
 
 
-def _case(name: str, family: str, base: ModelConfig, settings: Mapping[str, Any], draw: random.Random) -> Case:
-    sizes = _sizes(base, draw)
-    window = sizes.get("sliding_window")
-    sequence_length = _sequence_length(draw, window)
-    most = max(MOST_ELEMENTS // (sequence_length**2 * sizes["num_attention_heads"]), 1)
-    batch_size = 1 if draw.random() < 0.3 else min(draw.choice((2, 3, 4, 5, 7, 8, 13, 16, 32, 40)), most)
+def _case(
+    name: str, family: str, base: ModelConfig, settings: Mapping[str, Any], path: _Path, draw: random.Random
+) -> Case:
+    sizes = _sizes(base, path, draw)
+    sequence_length = _sequence_length(draw, path, sizes.get("sliding_window"))
+    most = max(MOST_ELEMENTS // (sequence_length**2 * sizes["num_attention_heads"]), 2)
+    batch_size = 1 if path.one_sequence else min(draw.choice((2, 3, 4, 5, 7, 8, 13, 16, 32, 40)), most)
     sizes["context_length"] = sequence_length + draw.choice((0, 0, 1, 17, 300))
     job = TrainingJob(
         model=name,
@@ -114,36 +143,37 @@ def _case(name: str, family: str, base: ModelConfig, settings: Mapping[str, Any]
     return Case(name, family, config_with(base, sizes, name), job)
 
 
-def _sequence_length(draw: random.Random, window: int | None) -> int:
-    if window is not None and draw.random() < 0.6:
-        return max(window + draw.choice((-1, 0, 1, -20, 20)), 1)
+def _sequence_length(draw: random.Random, path: _Path, window: int | None) -> int:
+    if path.one_token:
+        return 1
+    if window is not None and draw.random() < 0.7:
+        offset = draw.choice((0, 1, 7, 20)) if path.fills_window else -draw.choice((1, 2, 7, 20))
+        return max(window + offset, 2)
     return draw.choice(
         (
-            1,
             2,
             2 * draw.randint(1, LONGEST // 2) + 1,
             2 ** draw.randint(2, 9),
-            max(draw.choice((8, 16, 32, 128)) * draw.randint(1, 5) + draw.choice((-1, 0, 1)), 1),
+            draw.choice((8, 16, 32, 128)) * draw.randint(1, 5) + draw.choice((-1, 0, 1)),
             draw.randint(3, LONGEST),
         )
     )
 
 
-def _sizes(base: ModelConfig, draw: random.Random) -> dict[str, int]:
+def _sizes(base: ModelConfig, path: _Path, draw: random.Random) -> dict[str, int]:
     family, own = families()[base.model_type], base.dimensions
-    key_value_heads, per_group = draw.choice((1, 1, 2, 3, 4, 5)), draw.choice((1, 2, 2, 3, 4, 7))
-    if own.num_key_value_heads == own.num_attention_heads and draw.random() < 0.8:
-        per_group = 1
-    if family.multi_query is not None:
-        key_value_heads = 1
+    key_value_heads = 1 if path.one_key_value_head else draw.choice((2, 3, 4, 5))
+    per_group = 1 if path.one_query_per_group else draw.choice((2, 3, 4, 7))
     heads = key_value_heads * per_group
-    head_dim = 8 * draw.randint(1, 40) if draw.random() < 0.75 else 2 * draw.randint(2, 80)
+    head_dim = path.head_unit * draw.randint(1, 256 // path.head_unit)
+    if path.head_unit == 8 and draw.random() < 0.1:
+        head_dim = 8 * draw.randint(33, 40)
     unit = 8 if own.num_experts is not None and draw.random() < 0.8 else 1
     hidden = heads * head_dim
     if family.explicit_head_dim and draw.random() < 0.5:
         hidden = heads * unit * draw.randint(2, 60)
     sizes = {
-        "num_hidden_layers": _layers(base, draw),
+        "num_hidden_layers": draw.choice((1, 2, 3, 4, 5, 6, 7, 8, 12, 14)),
         "hidden_size": hidden,
         "num_attention_heads": heads,
         "num_key_value_heads": key_value_heads,
@@ -157,10 +187,6 @@ def _sizes(base: ModelConfig, draw: random.Random) -> dict[str, int]:
         sizes["num_experts"] = draw.randint(1, 8)
         sizes["num_experts_per_token"] = draw.randint(1, min(sizes["num_experts"], 3))
     return sizes
-
-
-def _layers(base: ModelConfig, draw: random.Random) -> int:
-    return draw.choice((1, 2, 3, 4, 5, 6, 7, 8, 12, 14))
 
 
 def config_with(base: ModelConfig, sizes: Mapping[str, int], name: str) -> ModelConfig:

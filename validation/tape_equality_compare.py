@@ -170,9 +170,9 @@ def _counted(table: OperatorTable) -> Counter[tuple[Any, ...]]:
     """Calls of equal operators of all modules: a tape counts those of all layers together."""
     counts: Counter[tuple[Any, ...]] = Counter()
     for each in table:
-        counts[
-            each.name, each.kind, each.phase, each.dtype, each.extents, each.flops, each.reads, each.writes
-        ] += each.calls
+        counts[each.name, each.kind, each.phase, each.dtype, each.extents, each.flops, each.reads, each.writes] += (
+            each.calls
+        )
     return counts
 
 

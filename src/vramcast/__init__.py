@@ -4,6 +4,7 @@ vramcast.training("gpt2", batch_size=8).peak_allocated_bytes
 vramcast.generation("llama-3-8b", prompt_length=8000, max_new_tokens=192)
 vramcast.fit("llama-3-8b", precision="bf16", on=["rtx-4090", "a100-80gb"]).choice
 vramcast.sweep("gpt2", batch_sizes=[1, 2, 4, 8], sequence_lengths=[256, 512, 1024])
+vramcast.explanation("gpt2", batch_size=8).formula
 
 with vramcast.virtual_gpu("a100-80gb") as gpu:
     ...  # ordinary PyTorch code that says device="cuda"
@@ -25,6 +26,7 @@ from vramcast.errors import (
 )
 
 if TYPE_CHECKING:
+    from vramcast.explain import Explanation
     from vramcast.forecast import Forecast
     from vramcast.plan import FitMatrix, Sweep
     from vramcast.plan.ask import Workload
@@ -42,6 +44,7 @@ __all__ = [
     "UnknownModelError",
     "VramcastError",
     "__version__",
+    "explanation",
     "fit",
     "generation",
     "sweep",
@@ -129,6 +132,16 @@ def sweep(
     return sweep_model(
         model, batch_sizes=batch_sizes, sequence_lengths=sequence_lengths, quick=quick, offline=offline, **fields
     )
+
+
+def explanation(model: str, *, offline: bool = False, **fields: Any) -> "Explanation":
+    """Where each byte of a training job comes from: what is alive at the peak, the peak as a formula, switches, the textbook.
+
+    `vramcast explain` on the command line. `fields` and errors as for `training`.
+    """
+    from vramcast.explain import explain_model
+
+    return explain_model(model, offline=offline, **fields)
 
 
 def virtual_gpu(gpu: str = "a100-80gb", **settings: Any) -> "VirtualGPU":

@@ -1,4 +1,4 @@
-"""The answer to why fp16 saves so little, from forecasts and recordings written by hand."""
+"""The answer to why fp16 saves so little, from forecasts and timelines written by hand."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from vramcast.errors import InputError
 from vramcast.forecast import BreakdownItem, Forecast
 from vramcast.job import TrainingJob
 from vramcast.textbook import half_precision_tensors, why_fp16_saves_little
-from vramcast.timeline import Allocation, Recording, Timeline
+from vramcast.timeline import Allocation, Timeline
 
 GROWTH = {"fp32": (1000, 3), "amp-fp16": (700, 250)}
 """Activations of each sequence, and without any."""
@@ -55,7 +55,7 @@ def test_two_batch_sizes_are_needed(batch_sizes: tuple[int, ...]) -> None:
         why_fp16_saves_little("gpt2", batch_sizes, answer=linear)
 
 
-def recording(job: TrainingJob) -> Recording:
+def timeline_of(job: TrainingJob) -> Timeline:
     """A first forward that is forgotten; in the second the softmax stays fp32 and the product follows the precision."""
     half = job.precision == "amp-fp16"
     timeline = Timeline()
@@ -71,10 +71,10 @@ def recording(job: TrainingJob) -> Recording:
         timeline.alloc(product)
     timeline.mark("after_forward")
     timeline.alloc(Allocation(5, category="activations", op="later", dtype="float32"))
-    return Recording(timeline, parameters=1, flops_per_step=1)
+    return timeline
 
 
 def test_tensors_kept_by_the_last_forward() -> None:
-    rows = half_precision_tensors(TrainingJob(model="gpt2"), record=recording)
+    rows = half_precision_tensors(TrainingJob(model="gpt2"), events=timeline_of)
     found = [(row.operator, row.dtype, row.fp32_bytes, row.fp16_bytes) for row in rows]
     assert found == [("_softmax", "float32", 100, 100), ("addmm", "float32", 80, 0), ("addmm", "float16", 0, 40)]

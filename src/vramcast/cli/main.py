@@ -21,6 +21,8 @@ COMMANDS = {
     "generation": "Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache; time of each token.",
     "fit": "On which GPU MODEL fits, the largest batch and the longest sequence on each, and the cheapest that will do.",
     "sweep": "Memory to train MODEL at every pair of a batch size and a sequence length.",
+    "explain": "Where each byte of training MODEL comes from: live tensors at the peak, the formula, switches, textbook beside truth.",
+    "tapes": "Recorded tapes: list them, read one, record another.",
     "gpus": "The GPUs of the hardware file, with the memory their driver reports.",
     "models": "The presets that ship with vramcast, with their parameters.",
 }

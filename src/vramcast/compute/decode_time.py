@@ -3,22 +3,19 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from vramcast.compute.roofline import Roofline, operator_bound, roofline
 from vramcast.errors import InputError
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob
+from vramcast.result import Result
 from vramcast.timeline import Operator, OperatorTable
 
 _OperatorKey = tuple[str, str, str, str]
 _PREFILL, _FIRST_STEP, _LAST_STEP = "prefill", "first_decode_step", "last_decode_step"
 
 
-class GenerationTime(BaseModel):
+class GenerationTime(Result):
     """Lower bounds on the times of a generation on one GPU, and the speeds that they allow at the most."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     gpu: str
     batch_size: int

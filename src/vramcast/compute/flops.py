@@ -6,15 +6,12 @@ A multiply-add is two FLOPs; only matrix products and attention count, as in `to
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
+from vramcast.result import Result
 from vramcast.timeline import Operator
 
 
-class StepFlops(BaseModel):
+class StepFlops(Result):
     """FLOPs of one optimizer step by phase, as torch's FlopCounterMode counts them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     forward: int = 0
     backward: int = 0

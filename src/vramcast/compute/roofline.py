@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable
 from math import fsum
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from vramcast.compute.flops import necessary_flops
 from vramcast.compute.rates import memory_bandwidth, operator_peak
 from vramcast.compute.traffic import least_bytes_moved
 from vramcast.hardware import GPU
+from vramcast.result import Result
 from vramcast.timeline import Operator
 
 
@@ -40,10 +39,8 @@ class OperatorBound(NamedTuple):
         return self.compute_seconds > self.memory_seconds
 
 
-class RooflinePart(BaseModel):
+class RooflinePart(Result):
     """The operators of one phase or of one kind."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     lower_bound_seconds: float
@@ -54,10 +51,8 @@ class RooflinePart(BaseModel):
     calls: int
 
 
-class Roofline(BaseModel):
+class Roofline(Result):
     """Lower bound on the time of an interval, and what it is made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     lower_bound_seconds: float
     compute_limited_seconds: float

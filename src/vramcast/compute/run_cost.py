@@ -1,17 +1,14 @@
 """From FLOPs to seconds at a stated utilization, and from seconds to GPU-hours, days and money."""
 
-from pydantic import BaseModel, ConfigDict
-
 from vramcast.errors import InputError
+from vramcast.result import Result
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
 
 
-class RunCost(BaseModel):
+class RunCost(Result):
     """A whole training on one GPU."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     steps: int
     tokens: int

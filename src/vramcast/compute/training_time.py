@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from vramcast.compute.accumulation import step_of
 from vramcast.compute.flops import StepFlops, model_flops, step_flops
 from vramcast.compute.options import TimeOptions
@@ -13,13 +11,12 @@ from vramcast.compute.run_cost import RunCost, run_cost, seconds_at_mfu
 from vramcast.errors import InputError
 from vramcast.hardware import GPU
 from vramcast.job import TrainingJob
+from vramcast.result import Result
 from vramcast.timeline import OperatorTable
 
 
-class TrainingTime(BaseModel):
+class TrainingTime(Result):
     """One optimizer step on one GPU, and the whole training if its length was given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     gpu: str
     sequences_per_step: int

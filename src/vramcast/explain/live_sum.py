@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vramcast.explain.tree import LAYER
 from vramcast.tapes.binding import BLOCK, complete_values, size_values
+from vramcast.tapes.lifetimes import Lifetime, RowPlace, lifetimes
 from vramcast.tapes.peak import LiveSets
 from vramcast.tapes.size_text import letters_of, numbers_text, size_text
 from vramcast.tapes.tape import Label, Size
@@ -84,7 +86,8 @@ class LiveSetReader:
     def __init__(self, sets: LiveSets, micro_batches: int) -> None:
         self.sets = sets
         # The live sets were found among as many micro batches as differ from each other.
-        self._unrolled: UnrolledTape = unroll(sets.tape, sets.layers, min(micro_batches, 3))
+        self._micro_batches = min(micro_batches, 3)
+        self._unrolled: UnrolledTape = unroll(sets.tape, sets.layers, self._micro_batches)
 
     def instant(self, number: int) -> Instant:
         """When live set `number` is alive."""
@@ -148,10 +151,25 @@ class LiveSetReader:
         )
 
     def _in_every_layer(self, allocations: list[int]) -> int:
-        """How many tensors each layer has at least, label by label."""
-        counts = Counter((int(self._unrolled.label[each]), int(self._unrolled.layer[each])) for each in allocations)
-        labels = {label for label, layer in counts if layer != NO_LAYER}
-        return sum(min(counts[label, layer] for layer in range(self.sets.layers)) for label in labels)
+        """How many tensors each layer has at least."""
+        layers: dict[int, Counter[int]] = defaultdict(Counter)
+        turns: dict[RowPlace, int] = defaultdict(int)
+        for each in allocations:
+            layer = int(self._unrolled.layer[each])
+            birth = self._lifetimes[each].birth
+            if layer != NO_LAYER:
+                layers[int(self._unrolled.label[each])][layer] += 1
+            elif self.sets.tape.sections[birth.section].segments[birth.segment].repetitions is not None:
+                turns[birth._replace(repetition=0)] += 1
+        labelled = sum(min(counts[layer] for layer in range(self.sets.layers)) for counts in layers.values())
+        # Parameters and what belongs to them bear no layer; they are made in a loop with a turn for each.
+        repetitions = self.sets.tape.repetitions(self.sets.layers)
+        in_all_turns = sum(1 for count in turns.values() if count == repetitions)
+        return labelled + in_all_turns // self.sets.tape.layers_per_repetition
+
+    @cached_property
+    def _lifetimes(self) -> list[Lifetime]:
+        return lifetimes(self.sets.tape, self.sets.layers, self._micro_batches)
 
     def _alive(self, position: int) -> Ints:
         events = self._unrolled.events[: position + 1]

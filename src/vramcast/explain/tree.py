@@ -78,15 +78,17 @@ def memory_tree(live: Iterable[tuple[Allocation, int]]) -> MemoryNode:
 def collapsed(node: MemoryNode, least_bytes: int, depth: int) -> MemoryNode:
     """The same tree without what is below `depth` levels, and with children of fewer than `least_bytes` taken together.
 
-    A child that would be taken together with no other stays as it is. Every level sums as before.
+    Categories stay, and so does a child that would be taken together with no other. What is itself smaller is not opened. Every
+    level that is left sums as before.
     """
-    if not depth:
+    if not depth or node.bytes < least_bytes:
         return node.model_copy(update={"children": ()})
-    small = [child for child in node.children if child.bytes < least_bytes and child.kind != "unused_ends"]
-    together = len(small) > 1
-    large = [child for child in node.children if not together or child.bytes >= least_bytes or child.kind == "unused_ends"]
-    kept = [collapsed(child, least_bytes, depth - 1) for child in large]
-    if together:
+    small = [child for child in node.children if child.bytes < least_bytes and child.kind in ("module", "tensor")]
+    if len(small) < 2:
+        small = []
+    left_out = {id(child) for child in small}
+    kept = [collapsed(child, least_bytes, depth - 1) for child in node.children if id(child) not in left_out]
+    if small:
         others = MemoryNode(
             kind="others",
             name=f"{len(small)} others",
@@ -95,11 +97,6 @@ def collapsed(node: MemoryNode, least_bytes: int, depth: int) -> MemoryNode:
         )
         kept.append(others)
     return node.model_copy(update={"children": tuple(kept)})
-
-
-def folded(module: str) -> str:
-    """A module path with every number written `*`."""
-    return ".".join(_folded_part(part) for part in module.split("."))
 
 
 def _folded_part(part: str) -> str:

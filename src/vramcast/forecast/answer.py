@@ -7,7 +7,8 @@ from vramcast.errors import InputError
 from vramcast.forecast import engine
 from vramcast.forecast.build import build_forecast
 from vramcast.forecast.forecast import Forecast
-from vramcast.forecast.source import RecordedSource, Source, TapeSource
+from vramcast.forecast.generation_tapes import bound_generation
+from vramcast.forecast.source import RecordedSource, Source, TapeSource, about_attention
 from vramcast.forecast.training_tapes import NoTape, bound_training
 from vramcast.hardware import GPU, custom_gpu, find_gpu
 from vramcast.job import GenerationJob, TrainingJob
@@ -89,18 +90,41 @@ def training_source(
         return RecordedSource(recording)
 
 
-def generation_forecast(job: GenerationJob, *, offline: bool = False, progress: Progress | None = None) -> Forecast:
-    """How much memory a generation job takes; errors as for `training_forecast`."""
-    return generation_answer(job, offline=offline, progress=progress).forecast
+def generation_source(
+    job: GenerationJob, config: ModelConfig, gpu: GPU, *, trace: bool = False, progress: Progress | None = None
+) -> Source:
+    """The tape of a job with its numbers put in, or its recording where it has no tape; the job must be a checked one.
+
+    Raises:
+        MissingExtraError: torch is needed and not installed.
+    """
+    if trace:
+        return RecordedSource(engine.record_generation(job, config, gpu, progress))
+    try:
+        bound = bound_generation(job, config, gpu, progress)
+    except NoTape as reason:
+        recording = engine.record_generation(job, config, gpu, progress)
+        recording.assumptions.append(f"traced at full size, for this job has no tape: {reason}")
+        return RecordedSource(recording)
+    recording = bound.recording()
+    recording.assumptions += about_attention(bound.tape.attention, bound.last_values, gpu)
+    return RecordedSource(recording, "tape")
+
+
+def generation_forecast(
+    job: GenerationJob, *, offline: bool = False, trace: bool = False, progress: Progress | None = None
+) -> Forecast:
+    """How much memory a generation job takes; arguments and errors as for `training_forecast`."""
+    return generation_answer(job, offline=offline, trace=trace, progress=progress).forecast
 
 
 def generation_answer(
-    job: GenerationJob, *, offline: bool = False, progress: Progress | None = None
+    job: GenerationJob, *, offline: bool = False, trace: bool = False, progress: Progress | None = None
 ) -> GenerationAnswer:
     """The forecast of a generation job together with its source; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
-    source = RecordedSource(engine.record_generation(job, config, gpu, progress))
+    source = generation_source(job, config, gpu, trace=trace, progress=progress)
     return GenerationAnswer(_forecast(source, job, "generation", config, gpu, progress), source, gpu)
 
 

@@ -41,6 +41,14 @@ def record_optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progr
     return record(job, config, gpu, progress=progress)
 
 
+def record_generation_tape(job: GenerationJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Tape:
+    """Record the tape of a generation job."""
+    _require_torch("a job whose tape neither ships with vramcast nor was recorded on this machine")
+    from vramcast.record.generation_tape import record_generation_tape as record
+
+    return record(job, config, gpu, progress=progress)
+
+
 def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Recording:
     """Record a generation job by running its prefill and first steps on the virtual GPU."""
     _require_torch("a forecast by direct trace")

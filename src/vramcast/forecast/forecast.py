@@ -2,36 +2,31 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from vramcast.result import Result
 from vramcast.timeline import Category
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 SCHEMA_VERSION = 1
 
 
-class BreakdownItem(BaseModel):
+class BreakdownItem(Result):
     """Bytes of one category at the allocated peak."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: Category
     bytes: int
 
 
-class Instant(BaseModel):
+class Instant(Result):
     """Allocated bytes at a named instant; a name that ends in `_peak` is the maximum over that phase."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     allocated_bytes: int
 
 
-class Forecast(BaseModel):
+class Forecast(Result):
     """How much GPU memory a job takes, in integers of bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     schema_version: int = SCHEMA_VERSION
     workload: Literal["training", "generation", "code"]
@@ -62,9 +57,9 @@ class Forecast(BaseModel):
     context_bytes: int
     """Device memory of the CUDA context, part of `device_used_bytes`."""
     context_uncertainty_bytes: int
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """The job as asked, defaults filled in."""
-    provenance: dict[str, str] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
     """Releases of the libraries whose code the forecast was recorded from."""
 
     @property

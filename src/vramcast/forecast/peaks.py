@@ -17,6 +17,8 @@ from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.tapes import BoundTape, Tape, why_not
+from vramcast.tapes.folding import FoldedSets, folded
+from vramcast.tapes.holding import holds_on_grid
 from vramcast.tapes.peak import live_sets
 from vramcast.timeline import Recording
 
@@ -99,8 +101,7 @@ class TapePeaks:
         bound = self._bound(batch_size, sequence_length)
         if bound is None:
             return self._trace().live_bytes(batch_size, sequence_length)
-        sets = live_sets(bound.tape, bound.values["L"], bound.micro_batches)
-        return int(sets.peak_bytes(bound.values))
+        return _live_sums(bound).peak_bytes(batch_size, sequence_length)
 
     def peaks(self, batch_size: int, sequence_length: int, capacity_bytes: int | None = None) -> Peaks:
         """See `PeakSource`."""
@@ -118,33 +119,36 @@ class TapePeaks:
         )
 
     def live_grid(self, batch_sizes: Sequence[int], sequence_lengths: Sequence[int]) -> NDArray[np.int64]:
-        """`live_bytes` for every pair: an array [batch sizes, sequence lengths], one matrix product for each path taken."""
+        """`live_bytes` for every pair: an array [batch sizes, sequence lengths], one matrix product for each tape it takes."""
         grid = np.zeros((len(batch_sizes), len(sequence_lengths)), dtype=np.int64)
-        for rows in _split_at_one(batch_sizes):
-            for columns in _same_side(sequence_lengths, self.config.dimensions.sliding_window):
-                bound = self._bound(batch_sizes[rows[0]], sequence_lengths[columns[0]])
-                if bound is None:
-                    cells = [[self.live_bytes(batch_sizes[i], sequence_lengths[j]) for j in columns] for i in rows]
-                    grid[np.ix_(rows, columns)] = cells
-                    continue
-                values = {
-                    **bound.values,
-                    "B": np.array([batch_sizes[i] for i in rows], dtype=np.int64)[:, None],
-                    "T": np.array([sequence_lengths[j] for j in columns], dtype=np.int64)[None, :],
-                }
-                sets = live_sets(bound.tape, bound.values["L"], bound.micro_batches)
-                grid[np.ix_(rows, columns)] = sets.peak_bytes(values)
+        rows, columns = np.array(batch_sizes, dtype=np.int64), np.array(sequence_lengths, dtype=np.int64)
+        left = np.ones_like(grid, dtype=np.bool_)
+        while left.any():
+            row, column = np.argwhere(left)[0]
+            bound = self._bound(batch_sizes[row], sequence_lengths[column])
+            if bound is None:
+                for i, j in np.argwhere(left):
+                    grid[i, j] = self.live_bytes(batch_sizes[i], sequence_lengths[j])
+                break
+            here = left & holds_on_grid(bound.tape, bound.values, self._capability, batch_sizes, sequence_lengths)
+            assert here[row, column], "a tape that was found holds where it was looked for"
+            i, j = np.nonzero(here)
+            grid[here] = _live_sums(bound).peaks_bytes(rows[i], columns[j])
+            left &= ~here
         return grid
+
+    @property
+    def _capability(self) -> tuple[int, int]:
+        return self.gpu.compute_capability or ASSUMED_CAPABILITY
 
     def _bound(self, batch_size: int, sequence_length: int) -> BoundTape | None:
         """The tape with these numbers put in; None where this job has none."""
         update = {"batch_size": batch_size, "sequence_length": sequence_length}
         if self._traced is not None:
             return None
-        capability = self.gpu.compute_capability or ASSUMED_CAPABILITY
         for tape in self._tapes:
             values = {**self._base_values(tape), "B": batch_size, "T": sequence_length}
-            if why_not(tape, values, capability) is None:
+            if why_not(tape, values, self._capability) is None:
                 return BoundTape(tape, values, self.job.gradient_accumulation_steps)
         try:
             bound = bound_training(self.job.model_copy(update=update), self.config, self.gpu)
@@ -166,20 +170,8 @@ class TapePeaks:
         return self._traced
 
 
-def _split_at_one(sizes: Sequence[int]) -> list[list[int]]:
-    """Indices of sizes that are 1, and of the others: the two take different paths."""
-    ones = [i for i, size in enumerate(sizes) if size == 1]
-    others = [i for i, size in enumerate(sizes) if size != 1]
-    return [group for group in (ones, others) if group]
-
-
-def _same_side(lengths: Sequence[int], window: int | None) -> list[list[int]]:
-    """Indices of lengths that lie on the same side of a sliding window, 1 apart."""
-    groups = _split_at_one(lengths)
-    if window is None:
-        return groups
-    sides = [[i for i in group if (lengths[i] < window) is below] for group in groups for below in (True, False)]
-    return [side for side in sides if side]
+def _live_sums(bound: BoundTape) -> FoldedSets:
+    return folded(live_sets(bound.tape, bound.values["L"], bound.micro_batches), bound.values)
 
 
 def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:

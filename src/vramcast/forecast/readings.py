@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vramcast.allocator import AllocatorConfig, CachingAllocator, MarkReading, Replayer, replay_generation
+from vramcast.allocator import AllocatorConfig, CachingAllocator, MarkReading, Replayer
 from vramcast.progress import Progress
 from vramcast.timeline import Allocation, Category, Event, EventKind, Recording
 
@@ -53,6 +53,8 @@ def read_recording(
     """
     timeline = recording.timeline
     if recording.decode is not None:
+        from vramcast.allocator import replay_generation
+
         report = None if progress is None else lambda done, total: progress("replaying decode steps", done, total)
         whole = replay_generation(timeline, recording.decode, config, capacity_bytes, progress=report)
         return readings_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -13,7 +14,11 @@ from vramcast.hardware import GPU
 from vramcast.kernels import choose_backend
 from vramcast.progress import Progress
 from vramcast.tapes.binding import BoundTape, attention_call
+from vramcast.tapes.tape import AttentionGuard
 from vramcast.timeline import OperatorTable, Recording, Timeline
+
+ASSUMED_CAPABILITY = (8, 0)
+"""Of a GPU without a CUDA compute capability: kernels and workspaces are those of an A100."""
 
 Engine = Literal["tape", "trace"]
 
@@ -142,7 +147,8 @@ class TapeSource:
     @property
     def assumptions(self) -> list[str]:
         """See `Source`."""
-        return [*self._about_attention(), *self.bound.tape.assumptions]
+        tape = self.bound.tape
+        return [*about_attention(tape.attention, self.bound.values, self.gpu), *tape.assumptions]
 
     def read(
         self, config: AllocatorConfig, capacity_bytes: int | None = None, progress: Progress | None = None
@@ -167,17 +173,15 @@ class TapeSource:
         """See `Source`."""
         return self.bound.timeline()
 
-    def _about_attention(self) -> list[str]:
-        """Why attention keeps its score matrix, where it does, at these sizes."""
-        from vramcast.forecast.training_tapes import ASSUMED_CAPABILITY
 
-        said: dict[str, None] = {}
-        for guard in self.bound.tape.attention:
-            if guard.choice.backend == "math":
-                call = attention_call(guard, self.bound.values)
-                capability = self.gpu.compute_capability or ASSUMED_CAPABILITY
-                choice = choose_backend(call, capability, guard.choice.enabled, guard.choice.prefer_cudnn)
-                sentence = choice.why_math()
-                if sentence is not None:
-                    said[sentence] = None
-        return list(said)
+def about_attention(guards: Iterable[AttentionGuard], values: Mapping[str, int], gpu: GPU) -> list[str]:
+    """Why attention keeps its score matrix, where it does, at these sizes."""
+    said: dict[str, None] = {}
+    for guard in guards:
+        if guard.choice.backend == "math":
+            capability = gpu.compute_capability or ASSUMED_CAPABILITY
+            call = attention_call(guard, values)
+            sentence = choose_backend(call, capability, guard.choice.enabled, guard.choice.prefer_cudnn).why_math()
+            if sentence is not None:
+                said[sentence] = None
+    return list(said)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from vramcast.errors import InputError, MissingExtraError, RecordingError
 from vramcast.forecast import engine
+from vramcast.forecast.source import ASSUMED_CAPABILITY
 from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
@@ -15,8 +17,6 @@ from vramcast.tapes.composing import as_other_half
 from vramcast.tapes.dimensions import model_values
 from vramcast.tapes.key import Key, canonical, model_key, optimizer_key
 
-ASSUMED_CAPABILITY = (8, 0)
-"""Of a GPU without a CUDA compute capability: kernels and workspaces are those of an A100."""
 LARGEST_TENSOR_BYTES = 1 << 63
 FUSED = ("flash", "efficient", "math")
 """Attention backends that can be asked for by name."""
@@ -70,12 +70,12 @@ def _model_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progr
             return f"it takes another backend than {asked}"
         return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
 
-    return _found_or_recorded(keys, usable, lambda: engine.record_model_tape(job, config, gpu, progress))
+    return found_or_recorded(keys, usable, lambda: engine.record_model_tape(job, config, gpu, progress))
 
 
 def _model_keys(job: TrainingJob, config: ModelConfig) -> Iterator[Key]:
     """The key of the job; where a backend is asked for that PyTorch would take anyhow, the tape of its own choice will do."""
-    key = _key(model_key, job, config)
+    key = key_of(model_key, job, config)
     yield key
     if job.attention in FUSED:
         yield {**key, "attention": "sdpa"}
@@ -86,18 +86,28 @@ def _optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: P
         values = training_values(job, config, gpu, tape.versions["torch"])
         return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
 
-    key = _key(optimizer_key, job, config)
-    return _found_or_recorded([key], usable, lambda: engine.record_optimizer_tape(job, config, gpu, progress))
+    key = key_of(optimizer_key, job, config)
+    return found_or_recorded([key], usable, lambda: engine.record_optimizer_tape(job, config, gpu, progress))
 
 
-def _key(make: Callable[[TrainingJob, ModelConfig], Key], job: TrainingJob, config: ModelConfig) -> Key:
+def key_of(make: Callable[[Any, ModelConfig], Key], job: Any, config: ModelConfig) -> Key:
+    """The key of a job.
+
+    Raises:
+        NoTape: its model has no structure that can be recorded once.
+    """
     try:
         return make(job, config)
     except UnrepeatedLayers as error:
         raise NoTape(str(error)) from error
 
 
-def _found_or_recorded(keys: list[Key], usable: Callable[[Tape], str | None], record: Callable[[], Tape]) -> Tape:
+def found_or_recorded(keys: list[Key], usable: Callable[[Tape], str | None], record: Callable[[], Tape]) -> Tape:
+    """The first usable tape of these keys; recorded and kept where there is none.
+
+    Raises:
+        NoTape: it cannot be recorded, or what was recorded is not usable; the message says why.
+    """
     for key in keys:
         for tape in find_tapes(key):
             if usable(tape) is None:
@@ -113,4 +123,4 @@ def _found_or_recorded(keys: list[Key], usable: Callable[[Tape], str | None], re
     return next(tape for key in keys for tape in find_tapes(key) if usable(tape) is None)
 
 
-__all__ = ["MissingExtraError", "NoTape", "bound_training", "training_values"]
+__all__ = ["ASSUMED_CAPABILITY", "MissingExtraError", "NoTape", "bound_training", "training_values"]

@@ -23,8 +23,7 @@ _BRAND = re.compile(r"^(nvidia|amd)?(geforce|tesla|instinct)?")
 @cache
 def all_gpus() -> tuple[GPU, ...]:
     """Every row of the data file, in its order."""
-    text = resources.files("vramcast.hardware").joinpath("data", "gpus.toml").read_text(encoding="utf-8")
-    return tuple(_gpu(row) for row in tomllib.loads(text)["gpu"])
+    return tuple(_gpu(row) for row in _rows().values())
 
 
 def find_gpu(name: str) -> GPU:
@@ -33,6 +32,8 @@ def find_gpu(name: str) -> GPU:
     Raises:
         UnknownGPUError: no such row; the message names the closest ones and how to describe a card by hand.
     """
+    if name in _rows():
+        return _gpu(_rows()[name])
     index = _index()
     key = _key(name)
     if key in index:
@@ -75,10 +76,20 @@ def custom_gpu(memory_bytes: int, compute_capability: ComputeCapability = (8, 0)
     )
 
 
-def _gpu(row: dict[str, Any]) -> GPU:
-    memory = row.pop("memory_total_mib") * MIB
-    bandwidth = row.pop("memory_bandwidth_gb_per_second") * 10**9
-    return GPU(**row, memory_total_bytes=memory, memory_bandwidth_bytes_per_second=bandwidth)
+@cache
+def _rows() -> dict[str, str]:
+    """Canonical name -> text of the row, which is TOML of its own: reading one is enough for one card, and all take a while."""
+    text = resources.files("vramcast.hardware").joinpath("data", "gpus.toml").read_text(encoding="utf-8")
+    # `name = "..."` comes first in every row.
+    return {row.split('"', 2)[1]: row for row in text.split("[[gpu]]")[1:]}
+
+
+@cache
+def _gpu(row: str) -> GPU:
+    facts: dict[str, Any] = tomllib.loads(row)
+    memory = facts.pop("memory_total_mib") * MIB
+    bandwidth = facts.pop("memory_bandwidth_gb_per_second") * 10**9
+    return GPU(**facts, memory_total_bytes=memory, memory_bandwidth_bytes_per_second=bandwidth)
 
 
 @cache

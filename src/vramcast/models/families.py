@@ -1,24 +1,22 @@
 """The model types vramcast reads and how each spells its dimensions: families.toml as typed data."""
 
 import tomllib
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 GPT = "vramcast_gpt"
 """Model type of this package's own GPT, the only one transformers does not know."""
 
 
-class Family(BaseModel):
+@dataclass(frozen=True)
+class Family:
     """One model type; the meaning of each mark stands at the head of families.toml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layout: str
     tied: bool
-    defaults: dict[str, int] = {}
+    defaults: dict[str, int] = field(default_factory=dict)
     intermediate_factor: int | None = None
     learned_positions: bool = False
     explicit_head_dim: bool = False

@@ -19,8 +19,7 @@ def preset_names() -> list[str]:
 def find_preset(name: str) -> str | None:
     """Canonical name of the preset called `name`, or known by that alias; case does not matter."""
     wanted = name.lower()
-    own = {preset.lower(): preset for preset in preset_names()}
-    return own.get(wanted) or _aliases().get(wanted)
+    return _own_names().get(wanted) or _aliases().get(wanted)
 
 
 def preset_text(name: str) -> str:
@@ -33,6 +32,11 @@ def close_presets(name: str, count: int = 3) -> list[str]:
     spellings = {preset.lower(): preset for preset in preset_names()} | _aliases()
     close = difflib.get_close_matches(name.lower(), spellings, n=3 * count, cutoff=0.5)
     return list(dict.fromkeys(spellings[match] for match in close))[:count]
+
+
+@cache
+def _own_names() -> dict[str, str]:
+    return {name.lower(): name for name in preset_names()}
 
 
 @cache

@@ -1,6 +1,7 @@
 """From what the user wrote for MODEL to a checked `ModelConfig`."""
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def _from_fields(fields: dict[str, Any], name: str, source: ModelSource, origin:
     )
 
 
+@cache
 def _from_preset(name: str) -> ModelConfig:
     fields = parse_object(preset_text(name), f"preset {name}")
     return model_from_fields(fields, name=name, source="preset", origin=fields[OWN_KEY]["source"])

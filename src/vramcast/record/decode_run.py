@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_MASK_ELEMENTS = 1 << 24
 """Elements of the padding mask that are followed by value; beyond, its content (no padding) could not be known."""
 
+MOST_INTERVALS = 8
+
 
 class _EnoughSteps(Exception):
     """Leaves `generate` once the wanted steps are recorded."""
@@ -55,6 +57,8 @@ def run_generation(
         run.kernels, run.sliding_windows = dict(machine.kernels), watch.sliding_windows
         run.assumptions = machine.assumptions.sentences()
         run.operators = {name: interval.table() for name, interval in watch.operators.items()}
+        run.section_operators = [interval.table() for interval in watch.intervals]
+        run.attention_choices = list(machine.attention_choices)
     return run
 
 
@@ -94,6 +98,8 @@ class _StepWatch:
         self.boundaries: list[int] = []
         self.flops: list[int] = []
         self.operators: dict[str, OperatorInterval] = {}
+        self.intervals: list[OperatorInterval] = []
+        """Of each forward pass; more than a handful are not kept."""
         self.sliding_windows: tuple[int, ...] = ()
         self._interval = machine.operators.begin()
         self._phase = ExitStack()
@@ -131,6 +137,8 @@ class _StepWatch:
         """A forward pass ends an interval; what chooses its token begins the next."""
         ended = self.machine.operators.end(self._interval)
         self._interval = self.machine.operators.begin()
+        if forwards <= MOST_INTERVALS:
+            self.intervals.append(ended)
         if forwards <= 2:
             self.operators["prefill" if forwards == 1 else "first_decode_step"] = ended
         if forwards > 1:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vramcast.kernels import AttentionChoice
 from vramcast.record.decode_settling import RecordedSteps, settle_segments
-from vramcast.record.decode_steps import CutTimeline, cut_steps
+from vramcast.timeline.cutting import CutTimeline, cut_steps
 from vramcast.timeline import EventKind, OperatorTable, Timeline
 from vramcast.timeline.decode import DecodeExtension, StepTemplate
 
@@ -34,6 +35,9 @@ class GenerationRun:
     sliding_windows: tuple[int, ...] = ()
     operators: dict[str, OperatorTable] = field(default_factory=dict)
     """`prefill`, `first_decode_step` and `last_decode_step` of this run."""
+    section_operators: list[OperatorTable] = field(default_factory=list)
+    """Of the prefill and of each decode step."""
+    attention_choices: list[AttentionChoice] = field(default_factory=list)
 
     def cut(self) -> CutTimeline:
         """The steps; the last one is the tail, where the run went to its end."""

@@ -65,6 +65,7 @@ def _recording(unrolled: UnrolledGeneration) -> Recording:
         kernels=beginning.kernels,
         assumptions=list(dict.fromkeys(beginning.assumptions + ending.assumptions)),
         versions=library_versions(),
+        attention_choices=list(dict.fromkeys(beginning.attention_choices + ending.attention_choices)),
         operators={**beginning.operators, **last_step},
         decode=unrolled.decode,
     )

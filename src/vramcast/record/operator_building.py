@@ -25,8 +25,13 @@ class Recordings:
     second: Recording
     longer: Recording
     repetitions: int
-    """Of the layer pattern, in `first` and `second`; `longer` has one more."""
+    """Of the layer pattern, in `first` and `second`; `longer` has one more, or is `first` again where nothing is to be folded."""
     layers_per_repetition: int = 1
+
+    @property
+    def are_folded(self) -> bool:
+        """Whether layers are to become loops."""
+        return self.longer is not self.first
 
 
 class TensorCounts(NamedTuple):

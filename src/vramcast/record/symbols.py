@@ -14,9 +14,9 @@ from itertools import combinations_with_replacement
 
 from vramcast.tapes.expressions import Expression, atom_value, product
 
-_SHIFTS = {"T": range(-2, 3), "S": range(-3, 4), "P": (2,), "W": (-1, 1), "G": (1, 2), "H": (1, 2), "N": (-1, 1)}
+_SHIFTS = {"T": range(-2, 3), "S": range(-3, 4), "A": range(-2, 3), "P": (2,), "W": (-1, 1), "G": (1, 2), "H": (1, 2), "N": (-1, 1)}
 _MULTIPLES = (8, 16, 32, 64, 128)
-_ROUNDED = "TS"
+_ROUNDED = "TSA"
 
 
 class Unexplained(Exception):
@@ -61,10 +61,12 @@ class Symbols:
 
     def _simple(self, letters: Sequence[str]) -> list[str]:
         # A head dimension of 8 x prime is written D/8, so that parts of it (rotary halves and quarters) have a formula too.
-        return [f"{letter}/{divisor}" if (divisor := self._divisor(letter)) > 1 else letter for letter in letters]
+        atoms = [f"{letter}/{divisor}" if (divisor := self._divisor(letter)) > 1 else letter for letter in letters]
+        # Large ones first: a 2 or a 25 must not be taken out of a 26 or a 50.
+        return sorted(atoms, key=lambda atom: min(self.values(atom)), reverse=True)
 
     def _divisor(self, letter: str) -> int:
-        for divisor in (8, 2):
+        for divisor in (8, 4, 2):
             if letter in "DFM" and all(values[letter] % divisor == 0 for values in self._sets):
                 return divisor
         return 1

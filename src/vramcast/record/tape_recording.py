@@ -1,12 +1,16 @@
-"""Records the tape of a training job: three runs at small dimensions, then one more at others to check it."""
+"""Records the tape of a training job: three runs at small dimensions, then a few at others to check it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+
+import torch
 
 from vramcast.errors import RecordingError
-from vramcast.hardware import GPU
+from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
@@ -14,22 +18,29 @@ from vramcast.record.operator_building import Recordings
 from vramcast.record.references import StepLayout
 from vramcast.record.regimes import (
     RECORDED_REPETITIONS,
+    checking_values,
     composite_letters,
     config_at,
     guards,
     recording_values,
+    size_guards,
     symbol_values,
 )
 from vramcast.record.symbols import Symbols
 from vramcast.record.tape_building import TapeBuilder, TapeParts, attention_guards
+from vramcast.record.tape_checking import TapeChecker
 from vramcast.record.training import record_training
-from vramcast.tapes.composing import check_separable
+from vramcast.tapes.composing import OPTIMIZER_MARK, check_separable
+from vramcast.tapes.dimensions import model_values
 from vramcast.tapes.key import canonical, model_key, optimizer_key
 from vramcast.tapes.structure import layer_pattern
 from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, AllocRow, Program, Row, Section, Segment, Tape
 from vramcast.timeline import Recording
 
 _STEPS = 3
+_USUAL_RUNS = 6
+ASSUMED_CAPABILITY = (8, 0)
+"""Of a GPU without a CUDA compute capability, as on the virtual GPU."""
 _COUNTED = re.compile(r" \(\d+ times\)$")
 _OF_SIZES = "attention takes the math path"
 """Sentences that quote sizes; they are said anew from the guards."""
@@ -46,9 +57,13 @@ def record_model_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, *, progre
         UnrepeatedLayers: the model's layers follow no pattern.
     """
     plain = job.model_copy(update={"optimizer": "sgd", "max_grad_norm": None})
-    tape = _record(plain, config, gpu, progress)
-    check_separable(tape)
-    return replace(tape, key=canonical(model_key(job, config))[0])
+    key = canonical(model_key(job, config))[0]
+
+    def finished(tape: Tape) -> Tape:
+        check_separable(tape)
+        return replace(tape, key=key)
+
+    return _TapeRecorder(plain, config, gpu, progress).tape(finished)
 
 
 def record_optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, *, progress: Progress | None = None) -> Tape:
@@ -63,80 +78,115 @@ def record_optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, *, pr
         "dropout": None,
         "checkpointing": "none",
         "gradient_accumulation_steps": 1,
+        "precision": _PRECISION_OF_STEP.get(job.precision, job.precision),
     }
-    if job.precision == "amp-bf16":  # fp32 weights without a scaler
-        update["precision"] = "fp32"
-    tape = _record(job.model_copy(update=update), config, gpu, progress)
+    key = canonical(optimizer_key(job, config))[0]
+    recorder = _TapeRecorder(job.model_copy(update=update), config, gpu, progress, ("after_load", OPTIMIZER_MARK))
+    return recorder.tape(lambda tape: replace(_optimizer_alone(tape), key=key))
+
+
+_PRECISION_OF_STEP = {"amp-bf16": "fp32", "fp16": "bf16"}
+"""fp32 weights without a scaler; weights of either half take the same memory, and one tape serves both."""
+
+
+def _optimizer_alone(tape: Tape) -> Tape:
     check_separable(tape)
     used = {tape.program.load, tape.program.first[2], tape.program.steady[2]}
     sections = tuple(
         section if number in used else Section(section.mark, ()) for number, section in enumerate(tape.sections)
     )
-    # A parameter's size holds a fraction of a dimension only where the dimension is a multiple of it.
-    needed = tuple(guard for guard in tape.guards if guard.kind in ("multiple of", "no multiple of"))
-    return without_unused(
-        replace(
-            tape,
-            key=canonical(optimizer_key(job, config))[0],
-            sections=sections,
-            guards=needed,
-            attention=(),
-            kernels={},
+    return without_unused(replace(tape, sections=sections, guards=size_guards(tape.guards), attention=(), kernels={}))
+
+
+class _TapeRecorder:
+    """Records one job at small dimensions, and checks what became of it."""
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        config: ModelConfig,
+        gpu: GPU,
+        progress: Progress | None,
+        checked_marks: tuple[str, ...] | None = None,
+    ) -> None:
+        assert job.sequence_length is not None
+        self._job, self._config, self._gpu, self._progress = job, config, gpu, progress
+        asked = (config, job.batch_size, job.sequence_length)
+        self._sets = (*recording_values(*asked), checking_values(*asked))
+        self._pattern = layer_pattern(config)
+        self._micro_batches = 1 if job.gradient_accumulation_steps == 1 else RECORDED_MICRO_BATCHES
+        self._runs = 0
+        self._checker = TapeChecker(
+            partial(self._record, 2), self._checked_values, self._capability, self._micro_batches, checked_marks
         )
-    )
 
+    @property
+    def _capability(self) -> tuple[int, int]:
+        return self._gpu.compute_capability or ASSUMED_CAPABILITY
 
-def _record(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None) -> Tape:
-    job = half_job(job)
-    assert job.sequence_length is not None
-    sets = recording_values(config, job.batch_size, job.sequence_length)
-    pattern = layer_pattern(config)
-    micro_batches = 1 if job.gradient_accumulation_steps == 1 else RECORDED_MICRO_BATCHES
-    layers = RECORDED_REPETITIONS * pattern.period + pattern.left_over
+    def tape(self, finished: Callable[[Tape], Tape]) -> Tape:
+        """The tape, brought into its last form by `finished` before it is checked."""
+        tape = self._checker.checked(finished(self._folded_tape()), RECORDED_REPETITIONS)
+        layers = self._config.dimensions.num_hidden_layers
+        if layers >= tape.min_layers:
+            return tape
+        return self._checker.checked_literally(finished(self._literal_tape(layers)), layers)
 
-    def record(which: int, layers: int, number: int) -> Recording:
-        if progress is not None:
-            progress("recording a tape", number, 3)
-        values = sets[which]
+    def _folded_tape(self) -> Tape:
+        pattern = self._pattern
+        layers = RECORDED_REPETITIONS * pattern.period + pattern.left_over
+        longer = self._record(0, layers + pattern.period)
+        return self._built(
+            Recordings(self._record(0, layers), self._record(1, layers), longer, RECORDED_REPETITIONS, pattern.period)
+        )
+
+    def _literal_tape(self, layers: int) -> Tape:
+        """Layers one after the other, none folded into a loop."""
+        first, second = self._record(0, layers), self._record(1, layers)
+        period = self._pattern.period
+        return self._built(Recordings(first, second, first, layers // period, period))
+
+    def _record(self, which: int, layers: int) -> Recording:
+        if self._progress is not None:
+            self._progress("recording a tape", self._runs, max(_USUAL_RUNS, self._runs + 1))
+        self._runs += 1
+        values = self._sets[which]
         update = {
             "batch_size": values["B"],
             "sequence_length": values["T"],
-            "gradient_accumulation_steps": micro_batches,
+            "gradient_accumulation_steps": self._micro_batches,
         }
-        return record_training(job.model_copy(update=update), config_at(config, values, layers), gpu, steps=_STEPS)
+        job = self._job.model_copy(update=update)
+        return record_training(job, config_at(self._config, values, layers), self._gpu, steps=_STEPS)
 
-    recordings = Recordings(
-        record(0, layers, 0),
-        record(1, layers, 1),
-        record(0, layers + pattern.period, 2),
-        RECORDED_REPETITIONS,
-        pattern.period,
-    )
-    letters = [symbol_values(config, values) for values in sets]
-    symbols = Symbols(letters[0], letters[1], composite=composite_letters(config))
-    layout = StepLayout(micro_batches)
-    parts = TapeBuilder(recordings, symbols, layout).build()
-    sections, program = arranged(with_operators(parts, layout), layout)
-    return Tape(
-        key={},
-        versions=recordings.first.versions,
-        sizes=tuple(parts.sizes),
-        labels=tuple(parts.labels),
-        sections=sections,
-        program=program,
-        guards=guards(config, sets[0]),
-        attention=attention_guards(recordings.first, recordings.second, symbols),
-        layers_per_repetition=pattern.period,
-        layers_left_over=pattern.left_over,
-        parameter_tensors=parts.parameter_tensors,
-        kernels=_kernels(recordings),
-        assumptions=_assumptions(recordings),
-    )
+    def _checked_values(self, layers: int) -> dict[str, int]:
+        values = self._sets[2]
+        workspace = cublas_workspace_bytes(self._capability, torch.__version__).workspace_bytes
+        model = model_values(config_at(self._config, values, layers))
+        return {**model, "B": values["B"], "T": values["T"], "U": workspace}
 
-
-def half_job(job: TrainingJob) -> TrainingJob:
-    """The job in bfloat16 instead of float16: both take the same memory, and one tape serves both."""
-    return job.model_copy(update={"precision": "bf16"}) if job.precision == "fp16" else job
+    def _built(self, recordings: Recordings) -> Tape:
+        config, pattern = self._config, self._pattern
+        letters = [symbol_values(config, values) for values in self._sets]
+        symbols = Symbols(letters[0], letters[1], composite=composite_letters(config))
+        layout = StepLayout(self._micro_batches)
+        parts = TapeBuilder(recordings, symbols, layout).build()
+        sections, program = arranged(with_operators(parts, layout), layout)
+        return Tape(
+            key={},
+            versions=recordings.first.versions,
+            sizes=tuple(parts.sizes),
+            labels=tuple(parts.labels),
+            sections=sections,
+            program=program,
+            guards=guards(config, self._sets[0]),
+            attention=attention_guards(recordings.first, recordings.second, symbols),
+            layers_per_repetition=pattern.period,
+            layers_left_over=pattern.left_over,
+            parameter_tensors=parts.parameter_tensors,
+            kernels=_kernels(recordings),
+            assumptions=general_assumptions(recordings),
+        )
 
 
 def without_unused(tape: Tape) -> Tape:
@@ -203,7 +253,7 @@ def _kernels(recordings: Recordings) -> dict[str, tuple[int, int]]:
     return {name: (count - slopes[name] * recordings.repetitions, slopes[name]) for name, count in short.items()}
 
 
-def _assumptions(recordings: Recordings) -> tuple[str, ...]:
+def general_assumptions(recordings: Recordings) -> tuple[str, ...]:
     """Sentences that hold at any size.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vramcast.kernels import AttentionCall, NoBackendError, choose_backend, scratch_buffers
 from vramcast.tapes.expressions import Expression, TapeError, product
-from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, AttentionGuard, Label, ScratchSize, Size, Tape, TapeOperator
+from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, AttentionGuard, Label, ScratchSize, Section, Size, Tape, TapeOperator
 from vramcast.tapes.unrolling import NO_LAYER, Ints, UnrolledTape, steady_sections, unroll
 from vramcast.timeline import Allocation, Event, EventKind, Operator, OperatorTable, Timeline
 
@@ -143,11 +143,8 @@ class BoundTape:
         values = {**complete_values(self.tape, self.values), "p": self.parameters}
         repetitions = self.tape.repetitions(self.values["L"])
         order = steady_sections(self.tape.program, self.micro_batches)
-        return OperatorTable.of(
-            _operator(operator, values, repetitions)
-            for number in order
-            for operator in self.tape.sections[number].operators
-        )
+        tables = {number: table_at(self.tape.sections[number], values, repetitions) for number in set(order)}
+        return OperatorTable.of(operator for number in order for operator in tables[number])
 
     def label(self, allocation: int) -> Label:
         """What an allocation is for."""
@@ -172,6 +169,11 @@ class BoundTape:
     def timeline(self) -> Timeline:
         """The same as a direct recording at these dimensions."""
         return _Writer(self).write()
+
+
+def table_at(section: Section, values: Mapping[str, int], repetitions: int) -> OperatorTable:
+    """What a section computes at these dimensions."""
+    return OperatorTable.of(_operator(operator, values, repetitions) for operator in section.operators)
 
 
 def _operator(operator: TapeOperator, values: Mapping[str, int], repetitions: int) -> Operator:

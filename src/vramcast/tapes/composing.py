@@ -66,6 +66,8 @@ def _composed(pair: _Pair) -> Tape:
         program=_with_optimizer(model, first),
         guards=tuple(dict.fromkeys((*model.guards, *optimizer.guards))),
         min_layers=max(model.min_layers, optimizer.min_layers),
+        max_layers=min((most for most in (model.max_layers, optimizer.max_layers) if most is not None), default=None),
+        certified=(),
         assumptions=tuple(dict.fromkeys((*model.assumptions, *optimizer.assumptions))),
     )
 

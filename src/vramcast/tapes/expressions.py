@@ -18,6 +18,7 @@ DIMENSIONS = {
     "B": "batch size",
     "T": "sequence length",
     "S": "tokens in the key-value cache after this step",
+    "A": "tokens in the key-value cache at the end",
     "N": "new tokens",
     "L": "layers",
     "E": "hidden size",

@@ -29,10 +29,11 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
-from vramcast.kernels import AttentionCall, AttentionChoice
+from vramcast.kernels import AttentionCall, AttentionChoice, rule_arguments
 from vramcast.tapes.expressions import Expression, TapeError
 from vramcast.tapes.tables import ReadTables, WrittenTables
 from vramcast.tapes.tape import (
@@ -40,6 +41,7 @@ from vramcast.tapes.tape import (
     GUARD_KINDS,
     AllocRow,
     AttentionGuard,
+    FreeRow,
     Guard,
     Program,
     ScratchSize,
@@ -105,7 +107,7 @@ def load(data: bytes, origin: str) -> Tape:
     """The tape in a file's bytes; errors as for `from_json`."""
     try:
         values = json.loads(gzip.decompress(data))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise TapeError(f"{origin}: damaged tape ({error}); delete it or record it anew") from error
     return from_json(values, origin)
 
@@ -134,6 +136,7 @@ def _read(data: dict[str, Any]) -> Tape:
             tuple(program["first"]),
             tuple(program["steady"]),
             None if program["repeated"] is None else (program["repeated"][0], program["repeated"][1]),
+            program["tail"],
         ),
         guards=tuple(_guard_from_json(*guard) for guard in data["guards"]),
         attention=tuple(_attention_from_json(guard) for guard in data["attention"]),
@@ -152,9 +155,11 @@ def _check_indices(tape: Tape) -> None:
     """A row that points past the end of a table must not wait for the job that uses it."""
     for section in tape.sections:
         for row in (row for segment in section.segments for row in segment.rows):
-            if isinstance(row, AllocRow) and not (
-                0 <= row.size < len(tape.sizes) and 0 <= row.label < len(tape.labels)
-            ):
+            if isinstance(row, AllocRow):
+                found = 0 <= row.size < len(tape.sizes) and 0 <= row.label < len(tape.labels)
+            else:
+                found = not isinstance(row, FreeRow) or (row.segment >= 0 and row.row >= 0)
+            if not found:
                 raise IndexError(f"row {row} of section {section.mark}")
     for number in (tape.program.load, *tape.program.first, *tape.program.steady):
         if not 0 <= number < len(tape.sections):
@@ -172,14 +177,16 @@ def _expressions_from_json(data: list[Any]) -> tuple[Expression, ...]:
 def _size_to_json(size: Size) -> Any:
     if isinstance(size, Expression):
         return size.to_json()
-    arguments = {name: _expressions_to_json(expressions) for name, expressions in size.arguments}
+    arguments = [[name, _expressions_to_json(expressions)] for name, expressions in size.arguments]
     return {"rule": size.rule, "arguments": arguments, "buffer": size.buffer}
 
 
 def _size_from_json(data: Any) -> Size:
     if isinstance(data, list):
         return Expression.from_json(data)
-    arguments = tuple((name, _expressions_from_json(values)) for name, values in data["arguments"].items())
+    arguments = tuple((name, _expressions_from_json(values)) for name, values in data["arguments"])
+    if {name for name, _ in arguments} != set(rule_arguments(data["rule"])):
+        raise ValueError(f"arguments of {data['rule']}")
     return ScratchSize(data["rule"], arguments, data["buffer"])
 
 
@@ -196,7 +203,7 @@ def _attention_to_json(guard: AttentionGuard) -> dict[str, Any]:
         "enabled": sorted(choice.enabled),
         "prefer_cudnn": choice.prefer_cudnn,
         "call": dataclasses.asdict(choice.call),
-        "sizes": {name: expression.to_json() for name, expression in guard.sizes},
+        "sizes": [[name, expression.to_json()] for name, expression in guard.sizes],
     }
 
 
@@ -204,5 +211,5 @@ def _attention_from_json(data: dict[str, Any]) -> AttentionGuard:
     choice = AttentionChoice(
         AttentionCall(**data["call"]), frozenset(data["enabled"]), data["prefer_cudnn"], data["backend"]
     )
-    sizes = tuple((name, Expression.from_json(expression)) for name, expression in data["sizes"].items())
+    sizes = tuple((name, Expression.from_json(expression)) for name, expression in data["sizes"])
     return AttentionGuard(choice, sizes)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from vramcast.job import TrainingJob
+from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.tapes.structure import dropout_pattern, structure_of
 
@@ -45,10 +45,28 @@ def optimizer_key(job: TrainingJob, config: ModelConfig) -> Key:
     }
 
 
+def generation_key(job: GenerationJob, config: ModelConfig) -> Key:
+    """A generation job; errors as for `model_key`."""
+    cache = None if job.kv_cache_dtype == job.precision else job.kv_cache_dtype
+    mixed = {job.precision, cache} == set(HALF)  # bfloat16 cannot stand for float16 where both occur
+    return {
+        "part": "generation",
+        "structure": structure_of(config),
+        "precision": f"{job.precision}, cache {cache}" if mixed else job.precision,
+        "attention": job.attention,
+        "cache": job.cache,
+        "kv_cache": cache,
+    }
+
+
 def canonical(key: Key) -> tuple[Key, bool]:
-    """The key to look for, and whether what is found must be renamed from bfloat16 to float16."""
-    if "fp16" in (key.get("precision"), key.get("weights")):
-        return {name: "bf16" if value == "fp16" else value for name, value in key.items()}, True
+    """The key to look for, and whether what is found must be renamed from bfloat16 to float16.
+
+    Optimizers alone take the same memory in both: PyTorch's softmax has a fused path from float16 to fp32 that bfloat16 lacks, so
+    models written with one allocate differently (`softmax` in aten/src/ATen/native/SoftMax.cpp).
+    """
+    if key.get("weights") == "fp16":
+        return {**key, "weights": "bf16"}, True
     return key, False
 
 

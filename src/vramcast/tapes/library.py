@@ -1,47 +1,44 @@
 """Where tapes are kept: those that ship with the package, and those that were recorded on this machine.
 
-A shipped archive holds all tapes of one structure: `index.json` names, for each setting, the tapes that were recorded for it, with
-the conditions each holds under. Tapes recorded on this machine are single files in the user's cache folder.
+A shipped archive holds all tapes of one structure (see `archive`). Tapes recorded on this machine are single files in the user's
+cache folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import metadata, resources
-from io import BytesIO
+from importlib.resources.abc import Traversable
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from vramcast.tapes.archive import Archive
 from vramcast.tapes.composing import as_other_half
-from vramcast.tapes.expressions import TapeError
-from vramcast.tapes.format import dump, from_json, read_tape, to_json
+from vramcast.tapes.format import dump, read_tape
 from vramcast.tapes.key import Key, canonical, settings_digest, structure_digest
 from vramcast.tapes.tape import Tape
 
-INDEX = "index.json"
 CACHE_VARIABLE = "VRAMCAST_CACHE"
 """Environment variable with another folder for recorded tapes."""
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def find_tapes(key: Key) -> Iterator[Tape]:
+def find_tapes(key: Key, values: Mapping[str, int] | None = None) -> Iterator[Tape]:
     """Every tape recorded for these settings, shipped ones first; they differ in the conditions they hold under.
+
+    Args:
+        key: the settings.
+        values: letter -> number; shipped tapes whose guards do not hold at them are passed over unread.
 
     Raises:
         TapeError: a file is damaged; the message names it.
     """
     looked_for, is_other_half = canonical(key)
-    digest = settings_digest(looked_for)
-    structure = structure_digest(looked_for)
-    remembered = _REMEMBERED.get((structure, digest), [])
-    for tape in chain(_shipped(structure, digest), remembered, _recorded(looked_for)):
+    remembered = _REMEMBERED.get((structure_digest(looked_for), settings_digest(looked_for)), [])
+    for tape in chain(_shipped(looked_for, values), remembered, _recorded(looked_for)):
         yield _as_other_half(_ById(tape)) if is_other_half else tape
 
 
@@ -65,13 +62,12 @@ _REMEMBERED: dict[tuple[str, str], list[Tape]] = {}
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a whole file or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -105,60 +101,25 @@ def _release(name: str) -> str:
         return "none"
 
 
-def shipped_archives() -> list[str]:
-    """File names of the archives that ship with the package."""
-    folder = resources.files("vramcast.tapes").joinpath("library")
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".zip")) if folder.is_dir() else []
-
-
-def archive_bytes(tapes: list[Tape]) -> bytes:
-    """An archive of tapes of one structure; the same bytes for the same tapes."""
-    index: dict[str, list[str]] = {}
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for number, tape in enumerate(tapes):
-            name = f"{number:03}.json"
-            index.setdefault(settings_digest(tape.key), []).append(name)
-            text = json.dumps(to_json(tape), separators=(",", ":"), sort_keys=True)
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), text, zipfile.ZIP_DEFLATED, 9)
-        archive.writestr(zipfile.ZipInfo(INDEX, _ZIP_DATE), json.dumps(index), zipfile.ZIP_DEFLATED, 9)
-    return buffer.getvalue()
-
-
-def archive_tapes(name: str) -> Iterator[Tape]:
-    """Every tape of a shipped archive."""
-    with _open(name) as archive:
-        for entry in sorted(archive.namelist()):
-            if entry != INDEX:
-                yield from_json(json.loads(archive.read(entry)), f"{name}, {entry}")
-
-
-def _shipped(structure: str, settings: str) -> Iterator[Tape]:
-    for name in shipped_archives():
-        if name.endswith(f"-{structure}.zip"):
-            for entry in _index(name).get(settings, []):
-                yield _shipped_tape(name, entry)
+def library_folder() -> Traversable:
+    """Where the archives that ship with the package are."""
+    return resources.files("vramcast.tapes").joinpath("library")
 
 
 @cache
-def _index(name: str) -> dict[str, list[str]]:
-    with _open(name) as archive:
-        index: dict[str, list[str]] = json.loads(archive.read(INDEX))
-    return index
+def shipped_archives() -> tuple[Archive, ...]:
+    """The archives that ship with the package, in the order of their names."""
+    folder = library_folder()
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    return tuple(
+        Archive(entry) for entry in sorted(entries, key=lambda entry: entry.name) if entry.name.endswith(".zip")
+    )
 
 
-@lru_cache(maxsize=256)
-def _shipped_tape(name: str, entry: str) -> Tape:
-    with _open(name) as archive:
-        return from_json(json.loads(archive.read(entry)), f"{name}, {entry}")
-
-
-def _open(name: str) -> zipfile.ZipFile:
-    path: Any = resources.files("vramcast.tapes").joinpath("library", name)
-    try:
-        return zipfile.ZipFile(path.open("rb"))
-    except (OSError, zipfile.BadZipFile) as error:
-        raise TapeError(f"{name}: damaged archive of tapes ({error}); reinstall vramcast") from error
+def _shipped(key: Key, values: Mapping[str, int] | None) -> Iterator[Tape]:
+    for archive in shipped_archives():
+        if archive.name.endswith(f"-{structure_digest(key)}.zip"):
+            yield from archive.tapes(settings_digest(key), values)
 
 
 def _recorded(key: Key) -> Iterator[Tape]:

@@ -1,9 +1,9 @@
 """The peak as the largest of a few short sums.
 
 What is alive after an event is a count for each size of the tape. The peak is the largest `counts x sizes`. Sizes are never
-negative, so a live set that another one exceeds in every count can never be the peak, whatever the dimensions: only the
-undominated ones are kept. A grid of batch sizes and sequence lengths is then one matrix product, and a person can read
-the sums.
+negative, so a live set that another one exceeds in every count can never be the peak, whatever the dimensions, and neither can
+one that lies between two others: only the rest is kept. A grid of batch sizes and sequence lengths is then one matrix
+product, and a person can read the sums.
 
 The sums are of live tensors, each rounded up to a block of 512 bytes. That is never more than the allocated peak, which counts a
 block of the caching allocator as it was handed out: up to 1 MiB more where one was too small to split.
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class LiveSets:
-    """The undominated live sets of a job, at any batch size and sequence length."""
+    """The live sets of a job that can be the peak, at any batch size and sequence length."""
 
     tape: Tape
     layers: int
@@ -80,7 +80,7 @@ class _Key:
 
 
 def live_sets(tape: Tape, layers: int, micro_batches: int = 1) -> LiveSets:
-    """The undominated live sets of a job; kept for the next time."""
+    """The live sets of a job that can be the peak; kept for the next time."""
     # From the third micro batch on, all are alike.
     return _live_sets(_Key(tape, layers, min(micro_batches, 3)))
 
@@ -97,7 +97,7 @@ def _live_sets(key: _Key) -> LiveSets:
     counts = np.empty((len(tops), len(used)), dtype=np.int64)
     for number in range(len(used)):
         counts[:, number] = np.cumsum(np.where(column == number, sign, 0))[tops]
-    kept = _undominated(counts)
+    kept = necessary(counts)
     return LiveSets(key.tape, key.layers, tuple(used.tolist()), counts[kept], tops[kept])
 
 
@@ -107,8 +107,14 @@ def _until_repetition(unrolled: UnrolledTape) -> int:
     return ends[-2] if len(ends) == STEPS else len(unrolled.events)
 
 
+def necessary(table: Ints) -> Ints:
+    """Numbers of rows of which one is the largest `row x column values` at any values that are not negative; in order."""
+    kept = _undominated(table)
+    return kept[_without_middles(table[kept])]
+
+
 def _undominated(counts: Ints) -> Ints:
-    """Rows that no other row equals or exceeds in every count, in order of their events."""
+    """Numbers of the rows that no other row equals or exceeds in every column, in order."""
     _, first = np.unique(counts, axis=0, return_index=True)
     order = first[np.argsort(-counts[first].sum(axis=1), kind="stable")]
     kept: list[int] = []
@@ -118,3 +124,20 @@ def _undominated(counts: Ints) -> Ints:
             table[len(kept)] = counts[row]
             kept.append(row)
     return np.array(sorted(kept), dtype=np.int64)
+
+
+def _without_middles(table: Ints) -> Ints:
+    """Numbers of the rows that do not lie below the middle of an earlier row and a later one.
+
+    As the layers of a model go by, one size is freed and another is made, so that only the first or the last layer can be the
+    peak. All middles can go at once: the first of the largest rows is none, for one of the two would be larger or as large
+    and earlier.
+    """
+    rows, last = np.arange(len(table)), len(table) - 1
+    reach = np.minimum(rows, last - rows)
+    kept = [
+        row
+        for row, far in zip(rows.tolist(), reach.tolist(), strict=True)
+        if not (2 * table[row] <= table[row - far : row][::-1] + table[row + 1 : row + far + 1]).all(axis=1).any()
+    ]
+    return np.array(kept, dtype=np.int64)

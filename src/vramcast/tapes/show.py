@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 from vramcast.tapes.lifetimes import Lifetime, RowPlace, layer_of_row, lifetimes, segment_count
 from vramcast.tapes.shown_order import Passed, passed_sections
@@ -15,6 +16,7 @@ from vramcast.timeline import EventKind
 
 Sign = Literal["+", "-", "."]
 NEVER = "never"
+MOST_EXCEPTIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class ShownRow:
     freed: str = ""
     """Of an allocation: where it dies, `backward 34, same layer`; the number is that of the row."""
     freeing: str = ""
-    """Of deaths: rows that made what dies, `28, 30` of this section or `forward 26, same layer`; of another event its name."""
+    """Of deaths: rows that made what dies, `row 28, 30` of this section or `forward 26, same layer`; of another event its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,18 @@ def shown_sections(tape: Tape, layers: int, micro_batches: int = 1) -> list[Show
         micro_batches: gradient accumulation steps.
     """
     return _Shower(tape, layers, micro_batches).sections()
+
+
+class Told(NamedTuple):
+    """A row as another one calls it: `backward 34, same layer`."""
+
+    where: str
+    """Its section, `row` where that is the same, or `never`, which has no row."""
+    row: int
+    relation: str
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.row}{self.relation}" if self.row else self.where
 
 
 class _Shower:
@@ -101,7 +115,7 @@ class _Shower:
 
     def _rows(self, section: int, position: int) -> Iterable[ShownRow]:
         segment = self._tape.sections[section].segments[position]
-        freeing: list[tuple[int, str]] = []
+        freeing: list[tuple[int, Told]] = []
         for row, what in enumerate(segment.rows):
             number = self._number(section, position, row)
             if isinstance(what, AllocRow | OtherRow):
@@ -113,7 +127,8 @@ class _Shower:
                     else ShownRow(number, ".", freeing=EventKind(what.kind).name.lower().replace("_", " "))
                 )
             else:
-                freeing.append((number, self._commonest(self._deaths[section, position, row], self._origin)))
+                origins = Counter(map(self._origin, self._deaths[section, position, row]))
+                freeing += [(number, origin) for origin, _ in origins.most_common(1)]
         yield from _deaths_row(freeing)
 
     def _allocation(self, row: AllocRow, number: int, place: tuple[int, int, int]) -> ShownRow:
@@ -127,49 +142,41 @@ class _Shower:
             op=label.op,
             module=label.module,
             category=label.category,
-            freed=self._commonest(self._births[place], self._fate),
+            freed=self._fates(self._births[place]),
         )
 
-    def _commonest(self, found: list[Lifetime], describe: Describe) -> str:
-        """What is true of most turns of a loop; the layers for which it is otherwise follow in brackets."""
-        words = Counter(describe(lifetime) for lifetime in found)
-        if not words:
-            return NEVER
-        usual = words.most_common(1)[0][0]
-        others = [lifetime for lifetime in found if describe(lifetime) != usual]
-        if not others:
-            return usual
-        said = ", ".join(f"layer {lifetime.layer}: {describe(lifetime)}" for lifetime in others[:2])
-        return f"{usual} ({said})"
+    def _fates(self, found: list[Lifetime]) -> str:
+        """Where most turns of a loop end it; where it is otherwise for some layers, that follows in brackets.
 
-    def _fate(self, lifetime: Lifetime) -> str:
+        A turn before or after the loop has rows of its own with the same layout: another number there is no other fate.
+        """
+        fates = [(lifetime.layer, self._fate(lifetime)) for lifetime in found]
+        usual = Counter(fate for _, fate in fates).most_common(1)[0][0]
+        others = [
+            f"layer {layer}: {fate}"
+            for layer, fate in fates
+            if (fate.where, fate.relation) != (usual.where, usual.relation) and layer is not None
+        ]
+        return f"{usual} ({'; '.join(others[:MOST_EXCEPTIONS])})" if others else str(usual)
+
+    def _fate(self, lifetime: Lifetime) -> Told:
         if lifetime.death is None:
-            return NEVER
-        return self._words(lifetime.death, lifetime.birth, lifetime.layer, layer_of_row, "next")
+            return Told(NEVER, 0, "")
+        death_layer = layer_of_row(self._tape, lifetime.death, self._layers)
+        return self._told(lifetime.death, death_layer, lifetime.birth, lifetime.layer, "next")
 
-    def _origin(self, lifetime: Lifetime) -> str:
+    def _origin(self, lifetime: Lifetime) -> Told:
         assert lifetime.death is not None
-        layer = layer_of_row(self._tape, lifetime.death, self._layers)
-        return self._words(lifetime.birth, lifetime.death, layer, lambda *_: lifetime.layer, "previous")
+        death_layer = layer_of_row(self._tape, lifetime.death, self._layers)
+        return self._told(lifetime.birth, lifetime.layer, lifetime.death, death_layer, "previous")
 
-    def _words(
-        self, place: RowPlace, seen_from: RowPlace, own_layer: int | None, layer_at: LayerAt, neighbour: str
-    ) -> str:
-        """`backward 34, same layer`, told from another row."""
-        number = self._number(*place[1:4])
-        there, here = self._passed[place.occurrence], self._passed[seen_from.occurrence]
-        words = str(number)
-        if place.occurrence != seen_from.occurrence:
-            other_step = "" if there.step == here.step or not here.step else f"{neighbour} step's "
-            words = f"{other_step}{there.word} {number}"
-        layer = layer_at(self._tape, place, self._layers)
-        if layer is None or own_layer is None:
-            return words
-        if layer == own_layer:
-            return words if place[:3] == seen_from[:3] else f"{words}, same layer"
-        if place.occurrence == seen_from.occurrence:
-            return f"{words}, {neighbour} layer"
-        return f"{words}, layer {'above' if layer > own_layer else 'below'}"
+    def _told(self, place: RowPlace, layer: int | None, seen: RowPlace, seen_layer: int | None, near: str) -> Told:
+        """A row and its layer as they are called from another row, `seen`, and its layer."""
+        there, here = self._passed[place.occurrence], self._passed[seen.occurrence]
+        where = "row" if place.occurrence == seen.occurrence else there.word
+        if here.step and there.step != here.step:
+            where = f"{near} step's {where}"
+        return Told(where, self._number(*place[1:4]), _relation(place, layer, seen, seen_layer, near))
 
     def _loop(self, section: int, position: int) -> str:
         segment = self._tape.sections[section].segments[position]
@@ -194,3 +201,38 @@ class _Shower:
 
     def _is_shown(self, place: RowPlace) -> bool:
         return self._shown[place.section] == place.occurrence
+
+
+def _relation(place: RowPlace, layer: int | None, seen: RowPlace, seen_layer: int | None, near: str) -> str:
+    if layer is None or seen_layer is None:
+        return ""
+    if layer == seen_layer:
+        # Within one turn of a loop it goes without saying.
+        return "" if place[:3] == seen[:3] and place.repetition == seen.repetition else ", same layer"
+    if place.occurrence == seen.occurrence:
+        return f", {near} layer"
+    return f", layer {'above' if layer > seen_layer else 'below'}"
+
+
+def _deaths_row(deaths: Sequence[tuple[int, Told]]) -> Iterator[ShownRow]:
+    """Deaths one after the other as one row; those of one section and relation are named together."""
+    if deaths:
+        together = groupby((told for _, told in deaths), key=lambda told: (told.where, told.relation))
+        said = [
+            f"{where} {', '.join(str(told.row) for told in group)}{relation}" for (where, relation), group in together
+        ]
+        yield ShownRow(deaths[0][0], "-", freeing="; ".join(said))
+
+
+def _shape(label: Label) -> str:
+    return f"[{', '.join(str(extent) for extent in label.shape)}]"
+
+
+def _repetitions(tape: Tape, segment: Segment) -> str:
+    """`L - 1 layers`; where layers of several kinds take turns, `L/2 groups of 2 layers`."""
+    assert segment.repetitions is not None
+    one, rest = tape.layers_per_repetition, tape.layers_left_over
+    number = "L" if one == 1 else f"{f'(L - {rest})' if rest else 'L'}/{one}"
+    if segment.repetitions:
+        number = f"{number} {'+' if segment.repetitions > 0 else '-'} {abs(segment.repetitions)}"
+    return f"{number} layers" if one == 1 else f"{number} groups of {one} layers"

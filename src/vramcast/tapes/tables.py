@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from vramcast.tapes.expressions import Expression
 from vramcast.tapes.tape import AllocRow, FreeRow, Label, OtherRow, Place, Row, Section, Segment, TapeOperator
 
 _NO_PLACE = -1
+_Thing = TypeVar("_Thing")
 
 
 class _Numbers:
@@ -88,21 +89,33 @@ class WrittenTables:
         return [self.expressions(expression) for expression in expressions]
 
 
+class _Entries(tuple[_Thing, ...]):
+    """A table of a file; a negative number names nothing in it."""
+
+    __slots__ = ()
+
+    def at(self, number: int) -> _Thing:
+        """The entry with this number."""
+        if number < 0:
+            raise IndexError(f"entry {number} of a table")
+        return self[number]
+
+
 @dataclass
 class ReadTables:
     """Reads what `WrittenTables` wrote. Anything out of order raises IndexError, TypeError or ValueError."""
 
-    strings: list[str]
-    expressions: list[Expression]
-    places: list[Place]
+    strings: _Entries[str]
+    expressions: _Entries[Expression]
+    places: _Entries[Place]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ReadTables:
         """The tables of a file."""
         return cls(
-            [str(text) for text in data["strings"]],
-            [Expression.from_json(expression) for expression in data["expressions"]],
-            [Place(*place) for place in data["places"]],
+            _Entries(_text(text) for text in data["strings"]),
+            _Entries(Expression.from_json(expression) for expression in data["expressions"]),
+            _Entries(_place(*place) for place in data["places"]),
         )
 
     def label(
@@ -110,9 +123,9 @@ class ReadTables:
     ) -> Label:
         """Inverse of `WrittenTables.label`."""
         text = self.strings
-        extents = tuple(self.expressions[extent] for extent in shape)
-        kind: Any = text[category]
-        return Label(text[op], text[module], text[phase], kind, text[dtype], extents, stream)
+        extents = tuple(self.expressions.at(extent) for extent in shape)
+        kind: Any = text.at(category)
+        return Label(text.at(op), text.at(module), text.at(phase), kind, text.at(dtype), extents, stream)
 
     def section(self, data: dict[str, Any]) -> Section:
         """Inverse of `WrittenTables.section`."""
@@ -124,14 +137,14 @@ class ReadTables:
         sizes, labels, layers = allocations
         births = iter(
             [
-                AllocRow(size, label, None if place == _NO_PLACE else places[place])
+                AllocRow(size, label, None if place == _NO_PLACE else places.at(place))
                 for size, label, place in zip(sizes, _sums(labels), layers, strict=True)
             ]
         )
         sections, segments, rows, repetition = deaths
         ends = iter(
             [
-                FreeRow(self.strings[section], segment, row, places[place])
+                FreeRow(self.strings.at(section), segment, row, places.at(place))
                 for section, segment, row, place in zip(sections, _sums(segments), _sums(rows), repetition, strict=True)
             ]
         )
@@ -157,17 +170,29 @@ class ReadTables:
     ) -> TapeOperator:
         text, formula = self.strings, self.expressions
         return TapeOperator(
-            text[name],
-            text[kind],
-            text[phase],
-            text[module],
-            text[dtype],
-            tuple(formula[extent] for extent in extents),
-            formula[flops],
-            tuple(formula[size] for size in reads),
-            tuple(formula[size] for size in writes),
+            text.at(name),
+            text.at(kind),
+            text.at(phase),
+            text.at(module),
+            text.at(dtype),
+            tuple(formula.at(extent) for extent in extents),
+            formula.at(flops),
+            tuple(formula.at(size) for size in reads),
+            tuple(formula.at(size) for size in writes),
             (calls[0], calls[1]),
         )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _place(sign: int, from_end: int, offset: int) -> Place:
+    if sign not in (-1, 0, 1) or from_end not in (0, 1) or not isinstance(offset, int):
+        raise ValueError(f"{(sign, from_end, offset)} is no place")
+    return Place(sign, from_end, offset)
 
 
 def _letter(row: Row) -> str:

@@ -74,7 +74,7 @@ class FreeRow(NamedTuple):
     """The death of an allocation."""
 
     section: str
-    """`own`; `back k`: k sections before; `load`; `start i`: section i of this optimizer step; `previous i`: of the step before."""
+    """`own`; `back k`: k sections before; `load`; `start i`: section i of this optimizer step; `previous i`: of the step before; `at i`: section i of all."""
     segment: int
     row: int
     repetition: Place
@@ -137,6 +137,8 @@ class Program:
     """Every later one."""
     repeated: tuple[int, int] | None = None
     """With gradient accumulation: the slice of a step that stands for the third and every further micro batch."""
+    tail: int | None = None
+    """Of a generation, where `first` is the prefill and the first decode steps and `steady` a later one: what follows the last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class UnrolledTape:
     """(number of events before it, name)."""
     others: tuple[tuple[int, OtherRow], ...]
     """(number of events before it, event)."""
+    first_allocations: tuple[int, ...]
+    """Of each section: number of allocations before it."""
 
     @cached_property
     def event_list(self) -> list[int]:
@@ -76,8 +78,12 @@ class _Identity:
 
 @lru_cache(maxsize=64)
 def _joined(identity: _Identity, repetitions: int, micro_batches: int) -> UnrolledTape:
-    tape = identity.tape
-    order, step_starts = section_order(tape.program, micro_batches)
+    order, step_starts = section_order(identity.tape.program, micro_batches)
+    return joined(identity.tape, order, step_starts, repetitions)
+
+
+def joined(tape: Tape, order: list[int], step_starts: list[int], repetitions: int) -> UnrolledTape:
+    """The sections of these numbers one after the other, each for so many repetitions of the layer pattern."""
     unrolled = {number: _unroll_section(tape, tape.sections[number], repetitions) for number in set(order)}
     parts = [unrolled[number] for number in order]
     bases = np.cumsum([0, *(len(part.size) for part in parts)])
@@ -93,6 +99,7 @@ def _joined(identity: _Identity, repetitions: int, micro_batches: int) -> Unroll
         np.concatenate([_events_of(own, parts, bases, step_starts) for own in range(len(parts))]),
         tuple(marks),
         tuple(others),
+        tuple(bases[:-1].tolist()),
     )
 
 
@@ -155,14 +162,27 @@ def _events_of(own: int, parts: list[_UnrolledSection], bases: Ints, step_starts
     dying = np.empty(sum(len(deaths.which) for deaths in part.deaths), dtype=np.int64)
     for deaths in part.deaths:
         number = _section_called(deaths.section, own, step_starts)
-        target = parts[number]
-        repetition = deaths.repetition + deaths.from_end * (target.counts[deaths.segment] - 1)
-        position = target.starts[deaths.segment] + target.widths[deaths.segment] * repetition + deaths.row
-        dying[deaths.which] = bases[number] + target.allocation_at[position]
+        if not 0 <= number <= own:
+            raise TapeError(f"{part.mark} frees something of a section that is not there: {deaths.section}")
+        dying[deaths.which] = bases[number] + _named(deaths, parts[number], part.mark)
     events: Ints = part.events + bases[own]
     freed = part.events < 0
     events[freed] = ~dying[-1 - part.events[freed]]
     return events
+
+
+def _named(deaths: _Deaths, target: _UnrolledSection, mark: str) -> Ints:
+    """The allocations of a section that die."""
+    if deaths.segment.max(initial=0) >= len(target.starts):
+        raise TapeError(f"{mark} frees something of a segment that is not there")
+    repetition = deaths.repetition + deaths.from_end * (target.counts[deaths.segment] - 1)
+    position = target.starts[deaths.segment] + target.widths[deaths.segment] * repetition + deaths.row
+    if position.min(initial=0) < 0 or position.max(initial=0) >= len(target.allocation_at):
+        raise TapeError(f"{mark} frees something of a row that is not there")
+    allocations: Ints = target.allocation_at[position]
+    if allocations.min(initial=0) < 0:
+        raise TapeError(f"{mark} frees something of a row that makes nothing")
+    return allocations
 
 
 def _section_called(name: str, own: int, step_starts: list[int]) -> int:
@@ -174,6 +194,8 @@ def _section_called(name: str, own: int, step_starts: list[int]) -> int:
             return own - int(number)
         case "load":
             return 0
+        case "at":
+            return int(number)
         case "start":
             return step_starts[own] + int(number)
         case _:

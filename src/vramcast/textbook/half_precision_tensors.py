@@ -4,15 +4,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vramcast.forecast import engine
-from vramcast.forecast.answer import resolve_gpu
+from vramcast.forecast.answer import training_answer
 from vramcast.job import TrainingJob
-from vramcast.models import load_model
 from vramcast.textbook.half_precision import HALF
-from vramcast.textbook.sizes import sequence_length
-from vramcast.timeline import Recording
+from vramcast.timeline import Timeline
 
-Record = Callable[[TrainingJob], Recording]
+Events = Callable[[TrainingJob], Timeline]
 """Where a job's timeline comes from."""
 
 
@@ -28,9 +25,8 @@ class KeptTensors:
     """Under fp16 autocast."""
 
 
-def kept_for_backward(recording: Recording) -> Counter[tuple[str, str]]:
+def kept_for_backward(timeline: Timeline) -> Counter[tuple[str, str]]:
     """Bytes of activations alive when the last forward is done, by operator and dtype."""
-    timeline = recording.timeline
     last = max(position for name, position in timeline.mark_positions() if name == "after_forward")
     kept: Counter[tuple[str, str]] = Counter()
     for index in timeline.live_at(last):
@@ -40,22 +36,20 @@ def kept_for_backward(recording: Recording) -> Counter[tuple[str, str]]:
     return kept
 
 
-def half_precision_tensors(job: TrainingJob, *, record: Record | None = None) -> tuple[KeptTensors, ...]:
+def half_precision_tensors(job: TrainingJob, *, events: Events | None = None) -> tuple[KeptTensors, ...]:
     """Activations of `job` in fp32 and under fp16 autocast, the largest first; the job's own precision does not matter.
 
     Raises:
-        MissingExtraError: the recording needs torch, which is not installed.
+        MissingExtraError: the job has no tape yet and torch, which would record it, is not installed.
     """
-    record = record or _record
-    fp32 = kept_for_backward(record(job.model_copy(update={"precision": "fp32"})))
-    fp16 = kept_for_backward(record(job.model_copy(update={"precision": HALF})))
+    events = events or _timeline
+    fp32 = kept_for_backward(events(job.model_copy(update={"precision": "fp32"})))
+    fp16 = kept_for_backward(events(job.model_copy(update={"precision": HALF})))
     rows = (
         KeptTensors(operator, dtype, fp32[operator, dtype], fp16[operator, dtype]) for operator, dtype in fp32 | fp16
     )
     return tuple(sorted(rows, key=lambda row: (-max(row.fp32_bytes, row.fp16_bytes), row.operator, row.dtype)))
 
 
-def _record(job: TrainingJob) -> Recording:
-    config = load_model(job.model)
-    job = job.model_copy(update={"sequence_length": sequence_length(config, job)})
-    return engine.record_training(job, config, resolve_gpu(job.gpu, job.gpu_memory))
+def _timeline(job: TrainingJob) -> Timeline:
+    return training_answer(job).source.timeline()
