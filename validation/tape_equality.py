@@ -118,14 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = progress.add_task("comparing", total=sum(len(group) for group in groups))
         for found in compare_all(groups, flags.processes):
             results += found
+            if flags.json is not None:  # a long run that is stopped keeps what it found
+                flags.json.write_text(json.dumps(to_json(results), indent=1) + "\n", encoding="utf-8")
             progress.update(task, advance=len(found))
             for result in found:
                 if result.outcome in ("different", "failed"):
                     progress.console.print(f"{result.id}: {result.outcome}: {result.reason}", markup=False)
     results.sort(key=lambda result: result.id)
     print(to_markdown(results).removeprefix(HEAD).strip())
-    if flags.json is not None:
-        flags.json.write_text(json.dumps(to_json(results), indent=1) + "\n", encoding="utf-8")
     if flags.markdown is not None:
         flags.markdown.write_text(to_markdown(results), encoding="utf-8")
     return 1 if any(result.outcome in ("different", "failed") for result in results) else 0

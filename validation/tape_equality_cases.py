@@ -13,7 +13,7 @@ from vramcast.models import ModelConfig, load_model, model_from_fields
 from vramcast.models.families import families
 
 DATA = Path(__file__).parent / "data" / "tape_equality.toml"
-CASES_OF_A_GROUP = 4
+CASES_OF_A_GROUP = 6
 """Sizes drawn for the same structure and settings, which may share a tape."""
 LONGEST = 700
 MOST_ELEMENTS = 3_000_000

@@ -1,16 +1,18 @@
 """An explanation of a real job: what it says is what the forecast says."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import vramcast.explain.explanation as explanation
 from vramcast.errors import InputError, MissingExtraError
 from vramcast.explain import Explanation, explain_model, explanation_of
-from vramcast.explain import explanation as explanation
 from vramcast.forecast import Forecast
 from vramcast.forecast.answer import TrainingAnswer, training_answer
 from vramcast.job import TrainingJob
+from vramcast.units import MIB
 
 FIELDS: dict[str, Any] = {"batch_size": 4, "sequence_length": 64}
 
@@ -88,18 +90,27 @@ def test_advice_that_needs_torch_is_said_to_be_missing(monkeypatch: pytest.Monke
     assert "vramcast[record]" in found.why_no_advice
 
 
-def test_a_job_that_only_fits_by_giving_memory_back_is_explained_as_it_runs(
+def test_a_job_that_fits_by_giving_memory_back_is_explained_as_it_runs(
     monkeypatch: pytest.MonkeyPatch, tiny_gpt2: str
 ) -> None:
-    answer = training_answer(TrainingJob(model=tiny_gpt2, **FIELDS))
+    answer = training_answer(TrainingJob(model=tiny_gpt2, batch_size=16, sequence_length=128))
     natural = answer.forecast.peak_reserved_bytes
-    context = answer.forecast.context_bytes
-    limit = context + natural - (2 << 20)
-    tight = training_answer(answer.job.model_copy(update={"gpu": "custom", "gpu_memory": str(limit)}))
-    if tight.forecast.peak_reserved_bytes == natural:
-        pytest.skip("this job gives nothing back")
-    monkeypatch.setattr(explanation, "training_forecast", lambda job, offline: tight.forecast)
-    assert explanation_of(tight).tree.bytes == tight.forecast.peak_allocated_bytes
+    tight = next(found for found in _on_smaller_and_smaller_cards(answer) if found.peak_reserved_bytes < natural)
+    assert tight.verdict == "tight"
+    explained = training_answer(answer.job.model_copy(update={"gpu": "custom", "gpu_memory": _memory(tight)}))
+    monkeypatch.setattr(explanation, "training_forecast", lambda job, offline: tight)
+    assert explanation_of(explained).tree.bytes == tight.peak_allocated_bytes
+
+
+def _on_smaller_and_smaller_cards(answer: TrainingAnswer) -> Iterator[Forecast]:
+    memory = answer.forecast.device_used_bytes
+    for smaller in range(1, 40):
+        update = {"gpu": "custom", "gpu_memory": str(memory - smaller * MIB)}
+        yield training_answer(answer.job.model_copy(update=update)).forecast
+
+
+def _memory(forecast: Forecast) -> str:
+    return str(forecast.gpu_memory_bytes)
 
 
 def test_bad_fields_are_named() -> None:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.tapes.tape_fakes import make_tape, rewritten
-from vramcast.job import TrainingJob
+
+from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import load_model, preset_names
 from vramcast.record import tape_library, tape_library_recording
 from vramcast.record.tape_library_check import compare_with_plan, drawn
@@ -31,7 +32,7 @@ from vramcast.tapes import Tape
 from vramcast.tapes.archive import Archive
 from vramcast.tapes.dimensions import model_values
 from vramcast.tapes.format import dump
-from vramcast.tapes.key import canonical, model_key, optimizer_key
+from vramcast.tapes.key import Key, canonical, generation_key, model_key, optimizer_key
 
 ONE_ROW = ModelRow(
     precision=["fp32"],
@@ -44,19 +45,24 @@ ONE_ROW = ModelRow(
 SMALL = Selection(model=[ONE_ROW], optimizer=[OptimizerRow(precision=["fp32"], optimizer=["sgd"], clipping=[False])])
 
 
-class TestPlan:
-    @pytest.fixture(scope="class")
-    def plan(self) -> list[PlannedTape]:
-        return planned_tapes()
+@pytest.fixture(scope="module")
+def whole_plan() -> list[PlannedTape]:
+    return planned_tapes()
 
+
+def applies(plan: Sequence[PlannedTape], key: Key, values: dict[str, int]) -> bool:
+    return any(tape.key == key and all(guard.holds(values) for guard in tape.guards) for tape in plan)
+
+
+class TestPlan:
     @pytest.mark.parametrize("preset", preset_names())
-    def test_covers_every_preset(self, preset: str, plan: list[PlannedTape]) -> None:
+    def test_covers_every_preset(self, preset: str, whole_plan: list[PlannedTape]) -> None:
         config = load_model(preset, offline=True)
         length = min(config.dimensions.context_length, 1024)
         asked = [
             (batch_size, precision, attention, checkpointing, accumulation)
             for row in selection().model
-            if not row.model_types
+            if not row.model_types or config.model_type in row.model_types
             for precision in row.precision
             for attention in row.attention
             for checkpointing in row.checkpointing
@@ -75,32 +81,47 @@ class TestPlan:
             )
             values = {**model_values(config), "B": batch_size, "T": length}
             key, _ = canonical(model_key(job, config))
-            assert any(tape.key == key and all(guard.holds(values) for guard in tape.guards) for tape in plan), job
+            assert applies(whole_plan, key, values), job
 
     @pytest.mark.parametrize("preset", preset_names())
-    @pytest.mark.parametrize("precision", ["fp32", "amp-bf16", "amp-fp16", "bf16", "fp16"])
-    def test_covers_the_default_optimizer(self, preset: str, precision: Any, plan: list[PlannedTape]) -> None:
+    def test_covers_the_default_optimizer(self, preset: str, whole_plan: list[PlannedTape]) -> None:
         config = load_model(preset, offline=True)
-        for max_grad_norm in (None, 0.5):
+        for precision, max_grad_norm in product(("fp32", "amp-bf16", "amp-fp16", "bf16", "fp16"), (None, 0.5)):
             job = TrainingJob(model=preset, precision=precision, max_grad_norm=max_grad_norm)
             key, _ = canonical(optimizer_key(job, config))
             values = {**model_values(config), "B": 8, "T": 64}
-            assert any(tape.key == key and all(guard.holds(values) for guard in tape.guards) for tape in plan), job
+            assert applies(whole_plan, key, values), job
 
-    def test_a_reached_window_has_tapes(self, plan: list[PlannedTape]) -> None:
+    @pytest.mark.parametrize("preset", preset_names())
+    def test_covers_generation(self, preset: str, whole_plan: list[PlannedTape]) -> None:
+        config = load_model(preset, offline=True)
+        asked = [
+            (batch_size, precision, attention, cache)
+            for row in selection().generation
+            for batch_size, precision, attention, cache in product((1, 8, 12), row.precision, row.attention, row.cache)
+        ]
+        for batch_size, precision, attention, cache in asked:
+            job = GenerationJob(
+                model=preset, batch_size=batch_size, precision=precision, attention=attention, cache=cache
+            )
+            key, _ = canonical(generation_key(job, config))
+            assert applies(whole_plan, key, {**model_values(config), "B": batch_size}), job
+
+    def test_a_reached_window_has_tapes(self, whole_plan: list[PlannedTape]) -> None:
         reached = {
             question.job.model
-            for tape in plan
+            for tape in whole_plan
             for question in tape.questions
-            if question.config.dimensions.sliding_window is not None
+            if isinstance(question.job, TrainingJob)
+            and question.config.dimensions.sliding_window is not None
             and question.job.sequence_length >= question.config.dimensions.sliding_window
         }
         assert {"mistral-7b", "phi-3-mini", "gemma-2-2b"} <= reached
 
-    def test_the_order_is_fixed_and_archives_are_together(self, plan: list[PlannedTape]) -> None:
-        assert [tape.name for tape in planned_tapes()] == [tape.name for tape in plan]
-        archives = [tape.archive for tape in plan]
-        assert archives == sorted(archives) and len({tape.name for tape in plan}) == len(plan)
+    def test_the_order_is_fixed_and_archives_are_together(self, whole_plan: list[PlannedTape]) -> None:
+        assert [tape.name for tape in planned_tapes()] == [tape.name for tape in whole_plan]
+        archives = [tape.archive for tape in whole_plan]
+        assert archives == sorted(archives) and len({tape.name for tape in whole_plan}) == len(whole_plan)
 
     @pytest.mark.parametrize(
         ("preset", "tapes"),
@@ -130,7 +151,10 @@ class TestPlan:
         assert planned_tapes(Selection(model=[only_opt], optimizer=[]), presets=["gpt2"]) == []
 
     def test_only_some_model_types(self) -> None:
-        assert {tape.archive.split("-")[0] for tape in planned_tapes(SMALL, only=["opt", "phi"])} == {"opt", "phi"}
+        assert {tape.archive.split("-")[0] for tape in planned_tapes(SMALL, only=["opt", "phi"])} == {
+            "opt",
+            "phi",
+        }
 
     @pytest.mark.parametrize(
         ("preset", "below", "reached"),
@@ -174,14 +198,14 @@ class FakeRecorder:
         self.fewest_layers = 1
         """A tape for fewer holds for the layers of its question alone."""
 
-    def __call__(self, part: str, job: TrainingJob, path: Path) -> str | None:
+    def __call__(self, part: str, job: TrainingJob | GenerationJob, path: Path) -> str | None:
         self.recorded.append(path.name)
         if job.model == self.failing:
             return "RecordingError: no"
         path.write_bytes(dump(self.tape(self.regimes[path.name.split("-")[0]], job)))
         return None
 
-    def tape(self, planned: PlannedTape, job: TrainingJob) -> Tape:
+    def tape(self, planned: PlannedTape, job: TrainingJob | GenerationJob) -> Tape:
         layers = load_model(job.model, offline=True).dimensions.num_hidden_layers
         tape = replace(make_tape(planned.key), guards=planned.guards, min_layers=self.fewest_layers)
         return tape if layers >= self.fewest_layers else replace(tape, min_layers=layers, max_layers=layers)
@@ -285,12 +309,19 @@ class TestRecording:
         self, recorder: FakeRecorder, flags: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert tape_library.main([*flags, "--list"]) == 0
-        assert "in all 4 model and 2 optimizer tapes" in capsys.readouterr().out.replace("model tapes", "model")
+        assert "in all 4 model tapes and 2 optimizer tapes, 9 questions" in capsys.readouterr().out
         assert recorder.recorded == []
 
-    def test_an_unknown_model_type_is_bad_input(self, flags: list[str]) -> None:
-        plan = tape_library.planned_tapes
-        assert tape_library.main([*flags, "--only", "gtp2"]) in (0, 2) and plan is tape_library.planned_tapes
+
+def test_an_unknown_model_type_is_bad_input(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tape_library.main([*flags, "--only", "gtp2"]) == 2
+    assert "no preset has the model type gtp2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", [["--processes", "0"], ["--check", "0"], ["--check", "some"]])
+def test_bad_flags_are_refused(flag: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tape_library.main(flag)
 
 
 class TestCheck:

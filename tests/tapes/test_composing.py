@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from made_tapes import LOAD, ONCE, STATE, WEIGHT, loop, made_tape, make, once
 
-from tapes.made_tapes import LOAD, ONCE, STATE, WEIGHT, loop, made_tape, make, once
 from vramcast.kernels import AttentionCall, AttentionChoice
 from vramcast.tapes.composing import as_other_half, check_separable, composed
 from vramcast.tapes.expressions import Expression, TapeError

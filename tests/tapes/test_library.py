@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.tapes.tape_fakes import STRUCTURE, key_of, make_tape, rewritten
+
 from vramcast.tapes import Tape, TapeError, library
 from vramcast.tapes.archive import INDEX, Archive, archive_bytes, archive_name, content_bytes, entry_name
 from vramcast.tapes.key import settings_digest

@@ -18,21 +18,21 @@ DUMP = """\
 load, up to the mark after_load
  for each of L layers:
  │    1 + 4·E²          float32  [E, E]          copy_from_host                   parameters  → never
-first forward, up to the mark after_forward
+forward, up to the mark after_forward
       1 + 8·B·T         int64    [B, T]          copy_from_host                   inputs      → backward 3
       2 · host wait stream
  for each of L layers, 0 to 2:
  │    3 + 4·B·E·T       float32  [B, T, E]       linear mm                        activations → backward 2, same layer
  │    4 + 4·B·E·T       float32  [B, T, E]       layers.* relu                    temporary   → row 5
  │    5 − frees row 4
-first backward, up to the mark after_backward
+backward, up to the mark after_backward
  for each of L layers, 2 to 0:
  │    1 + 4·E²          float32  [E, E]          linear mm                        gradients   → zero_grad 1
  │    2 − frees forward 3, same layer
       3 − frees forward 1
-first optimizer, up to the mark after_optimizer
+optimizer, up to the mark after_optimizer
   nothing
-first zero_grad, up to the mark after_step
+zero_grad, up to the mark after_step
  for each of L layers:
  │    1 − frees backward 1"""
 

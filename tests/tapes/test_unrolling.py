@@ -1,8 +1,7 @@
 """Layers and micro batches laid out, against events worked out by hand."""
 
 import pytest
-
-from tapes.made_tapes import (
+from made_tapes import (
     ACTIVATION,
     BACKWARD,
     END,
@@ -21,6 +20,7 @@ from tapes.made_tapes import (
     made_tape,
     once,
 )
+
 from vramcast.tapes.expressions import TapeError
 from vramcast.tapes.tape import AllocRow, FreeRow, Place, Program, Section, Segment, Tape
 from vramcast.tapes.unrolling import NO_LAYER, UnrolledTape, section_order, steady_sections, unroll

@@ -1,6 +1,7 @@
 """An explanation as rows, on the terminal and as markdown."""
 
 import io
+from itertools import pairwise
 
 import pytest
 from rich.console import Console
@@ -148,7 +149,7 @@ def test_without_a_formula_it_says_why(explained: Explanation) -> None:
 def test_markdown_has_whole_tables(explained: Explanation) -> None:
     lines = explanation_markdown(explained).splitlines()
     assert lines[0].startswith("# Where each byte of training")
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         if line.startswith("|") and before.startswith("|"):
             assert line.replace("\\|", "").count("|") == before.replace("\\|", "").count("|")
     assert lines.count("```text") == lines.count("```") == 1

@@ -68,7 +68,7 @@ def checked_training(job: TrainingJob, offline: bool = False) -> tuple[TrainingJ
     """The job with its sequence length filled in, its model and its GPU; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     sequence_length = job.sequence_length or min(config.dimensions.context_length, DEFAULT_SEQUENCE_LENGTH)
-    _check_length(config, "sequence_length", sequence_length)
+    check_length(config, "sequence_length", sequence_length)
     return job.model_copy(update={"sequence_length": sequence_length}), config, gpu
 
 
@@ -123,7 +123,7 @@ def generation_answer(
 ) -> GenerationAnswer:
     """The forecast of a generation job together with its source; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
-    _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
+    check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
     source = generation_source(job, config, gpu, trace=trace, progress=progress)
     return GenerationAnswer(_forecast(source, job, "generation", config, gpu, progress), source, gpu)
 
@@ -164,7 +164,7 @@ def resolve_gpu(name: str, memory: str | None) -> GPU:
     return gpu
 
 
-def _check_length(config: ModelConfig, field: str, length: int) -> None:
+def check_length(config: ModelConfig, field: str, length: int) -> None:
     """Learned position tables end at the context length; longer sequences would index past them."""
     context = config.dimensions.context_length
     if length > context and config.has_learned_positions:

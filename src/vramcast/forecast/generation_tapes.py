@@ -50,7 +50,7 @@ def bound_generation(
     def usable(tape: Tape) -> str | None:
         if job.attention in FUSED and any(guard.choice.backend != job.attention for guard in tape.attention):
             return f"it takes another backend than {job.attention}"
-        return _why_not(tape, generation_values(job, config, gpu, tape.versions["torch"]), gpu)
+        return why_not_generation(tape, generation_values(job, config, gpu, tape.versions["torch"]), gpu)
 
     tape = found_or_recorded(keys, usable, lambda: engine.record_generation_tape(job, config, gpu, progress))
     values = generation_values(job, config, gpu, tape.versions["torch"])
@@ -64,7 +64,7 @@ def bound_generation(
     return bound
 
 
-def _why_not(tape: Tape, values: dict[str, int], gpu: GPU) -> str | None:
+def why_not_generation(tape: Tape, values: dict[str, int], gpu: GPU) -> str | None:
     """The conditions must hold in the first decode step and in the last."""
     for cached in (values["T"] + 1, values["A"]):
         reason = why_not(tape, {**values, "S": cached}, gpu.compute_capability or ASSUMED_CAPABILITY)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from vramcast.allocator import AllocatorConfig
 from vramcast.allocator.blocks import MIN_BLOCK
-from vramcast.forecast import engine
-from vramcast.forecast.peaks import Peaks
-from vramcast.forecast.readings import read_recording
-from vramcast.hardware import GPU
+from vramcast.forecast.answer import generation_source
+from vramcast.forecast.peaks import NEWEST_TORCH, Peaks, PeakSource
+from vramcast.forecast.source import ASSUMED_CAPABILITY, Source
+from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import GenerationJob
 from vramcast.models import ModelConfig
-from vramcast.timeline import EventKind, Recording
+from vramcast.timeline import EventKind
+
+MOST_KEPT = 32
+"""Jobs whose timelines are kept; those of long models are large."""
 
 
 @dataclass
-class TracedGenerationPeaks:
-    """A `PeakSource` that runs the model anew for every question: seconds each, needs torch."""
+class GenerationPeaks:
+    """A `PeakSource` that replays a tape, or traces a job that has none."""
 
     job: GenerationJob
     config: ModelConfig
     gpu: GPU
-    _recordings: dict[tuple[int, int], Recording] = field(default_factory=dict)
+    _sources: dict[tuple[int, int], Source] = field(default_factory=dict)
 
     def live_bytes(self, batch_size: int, prompt_length: int) -> int:
         """See `PeakSource`; only the prefill and the first decode steps are looked at, which bounds the whole from below."""
-        timeline = self._recording(batch_size, prompt_length).timeline
+        timeline = self._source(batch_size, prompt_length).timeline()
         live = peak = 0
         for kind, target, _ in timeline.events:
             if kind in (EventKind.ALLOC, EventKind.FREE):
@@ -38,7 +42,7 @@ class TracedGenerationPeaks:
     def peaks(self, batch_size: int, prompt_length: int, capacity_bytes: int | None = None) -> Peaks:
         """See `PeakSource`."""
         config = AllocatorConfig(expandable_segments=self.job.expandable_segments)
-        readings = read_recording(self._recording(batch_size, prompt_length), config, capacity_bytes)
+        readings = self._source(batch_size, prompt_length).read(config, capacity_bytes)
         return Peaks(
             readings.peak_allocated_bytes,
             readings.peak_reserved_bytes,
@@ -46,9 +50,30 @@ class TracedGenerationPeaks:
             readings.num_alloc_retries,
         )
 
-    def _recording(self, batch_size: int, prompt_length: int) -> Recording:
+    def _source(self, batch_size: int, prompt_length: int) -> Source:
         key = (batch_size, prompt_length)
-        if key not in self._recordings:
+        if key not in self._sources:
+            if len(self._sources) >= MOST_KEPT:
+                self._sources.pop(next(iter(self._sources)))
             job = self.job.model_copy(update={"batch_size": batch_size, "prompt_length": prompt_length})
-            self._recordings[key] = engine.record_generation(job, self.config, self.gpu)
-        return self._recordings[key]
+            self._sources[key] = generation_source(job, self.config, self.gpu)
+        return self._sources[key]
+
+
+def generation_peak_source(job: GenerationJob, config: ModelConfig, gpu: GPU) -> PeakSource:
+    """Where the peaks of a job come from; the same object for cards that run it alike."""
+    workspace = cublas_workspace_bytes(gpu.compute_capability or ASSUMED_CAPABILITY, NEWEST_TORCH)
+    alike = (
+        job.model_dump_json(exclude={"gpu", "gpu_memory"}),
+        config.model_dump_json(),
+        gpu.compute_capability,
+        workspace.workspace_bytes,
+    )
+    if alike not in _SOURCES:
+        if len(_SOURCES) >= MOST_KEPT:
+            _SOURCES.clear()
+        _SOURCES[alike] = GenerationPeaks(job, config, gpu)
+    return _SOURCES[alike]
+
+
+_SOURCES: dict[Hashable, GenerationPeaks] = {}

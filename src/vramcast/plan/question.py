@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from vramcast.forecast.answer import DEFAULT_SEQUENCE_LENGTH, _check_length
+from vramcast.forecast.answer import DEFAULT_SEQUENCE_LENGTH, check_length
 from vramcast.forecast.peaks import PeakSource, peak_source
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
-from vramcast.plan.generation_peaks import TracedGenerationPeaks
+from vramcast.plan.generation_peaks import generation_peak_source
 
 LengthField = Literal["sequence_length", "prompt_length"]
 NOT_OF_THE_JOB = {"model", "gpu", "gpu_memory"}
@@ -45,7 +45,7 @@ def question_of(job: TrainingJob | GenerationJob, config: ModelConfig) -> Questi
 def _training(job: TrainingJob, config: ModelConfig) -> Question:
     context = config.dimensions.context_length
     length = job.sequence_length or min(context, DEFAULT_SEQUENCE_LENGTH)
-    _check_length(config, "sequence_length", length)
+    check_length(config, "sequence_length", length)
     job = job.model_copy(update={"sequence_length": length})
     return Question(
         workload="training",
@@ -59,7 +59,7 @@ def _training(job: TrainingJob, config: ModelConfig) -> Question:
 
 
 def _generation(job: GenerationJob, config: ModelConfig) -> Question:
-    _check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
+    check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
     return Question(
         workload="generation",
         job=job,
@@ -67,5 +67,5 @@ def _generation(job: GenerationJob, config: ModelConfig) -> Question:
         length_field="prompt_length",
         length=job.prompt_length,
         longest_length=max(config.dimensions.context_length - job.max_new_tokens, job.prompt_length),
-        source=lambda gpu: TracedGenerationPeaks(job, config, gpu),
+        source=lambda gpu: generation_peak_source(job, config, gpu),
     )

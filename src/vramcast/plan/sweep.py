@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from vramcast.errors import InputError
-from vramcast.forecast.answer import _check_length
+from vramcast.forecast.answer import check_length
 from vramcast.forecast.forecast import SCHEMA_VERSION, Verdict
 from vramcast.forecast.peaks import PeakSource, peak_source
 from vramcast.hardware import GPU
@@ -91,7 +91,7 @@ def sweep(
     """
     _check_sizes("batch_sizes", batch_sizes, MAX_BATCH)
     _check_sizes("sequence_lengths", sequence_lengths, MAX_TOKENS)
-    _check_length(config, "sequence_lengths", max(sequence_lengths))
+    check_length(config, "sequence_lengths", max(sequence_lengths))
     source, room = source or peak_source(job, config, gpu), room_of(gpu)
     row, rows = _quick_row if quick else _row, list[SweepRow]()
     for batch_size in batch_sizes:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from vramcast.kernels import AttentionChoice
 from vramcast.record.decode_settling import RecordedSteps, settle_segments
-from vramcast.timeline.cutting import CutTimeline, cut_steps
 from vramcast.timeline import EventKind, OperatorTable, Timeline
+from vramcast.timeline.cutting import CutTimeline, cut_steps
 from vramcast.timeline.decode import DecodeExtension, StepTemplate
 
 WARM_UP_STEPS = 2

@@ -8,7 +8,7 @@ the first or last repetitions do not follow it, they are taken out of the loop a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,6 +59,15 @@ class StepLayout:
         if self.micro_batches > 1 and own - target > 2 + self.others + 1:
             raise RecordingError("something of a micro batch in the middle of a step dies much later")
         return f"back {own - target}"
+
+
+class _Guess(NamedTuple):
+    """Where the allocation that dies may be."""
+
+    section: int
+    piece: int
+    row: int
+    place: Place
 
 
 class _Peel(NamedTuple):
@@ -124,28 +133,15 @@ class References:
         targets = [self._targets(which, section, number, row) for which in (0, 1)]
         piece = self._coordinates[0][section].pieces[number]
         best: tuple[int, list[Positions]] | None = None
-        for middle in dict.fromkeys((piece.repetitions // 2, piece.repetitions - 1, 0)):
-            target_section, position = targets[0][middle]
-            target_pieces = [self._coordinates[which][int(target_section)] for which in (0, 1)]
-            k = target_pieces[0].piece_at(int(position))
-            target = target_pieces[0].pieces[k]
-            iteration, target_row = divmod(int(position) - target.start, target.width)
-            for sign, from_end in _FORWARD_AND_BACKWARD if piece.is_loop else _FORWARD_AND_BACKWARD[:2]:
-                offset = iteration - sign * middle - from_end * (target.repetitions - 1)
-                place = Place(sign, from_end, offset)
-                wrong = [
-                    self._mismatches(
-                        targets[which], target_pieces[which].pieces[k], target_row, place, int(target_section)
-                    )
-                    for which in (0, 1)
-                ]
-                count = len(wrong[0]) + len(wrong[1])
-                if best is None or count < best[0]:
-                    best = (count, wrong)
-                if count == 0:
-                    name = self._layout.name_of(section, int(target_section))
-                    self.rules[section, number, row] = FreeRow(name, k, target_row, place)
-                    return set()
+        for guess in self._guesses(targets, section, number):
+            wrong = [self._mismatches(which, targets[which], guess) for which in (0, 1)]
+            count = len(wrong[0]) + len(wrong[1])
+            if count == 0:
+                name = self._layout.name_of(section, guess.section)
+                self.rules[section, number, row] = FreeRow(name, guess.piece, guess.row, guess.place)
+                return set()
+            if best is None or count < best[0]:
+                best = (count, wrong)
         assert best is not None
         if not piece.is_loop:
             target_section, position = targets[0][0]
@@ -161,10 +157,29 @@ class References:
         dying = (tokens[piece.start + row + i * piece.width].allocation for i in range(piece.repetitions))
         return np.array([stream.birthplace[index] for index in dying], dtype=np.int64)
 
-    def _mismatches(self, targets: Positions, target: Piece, row: int, place: Place, target_section: int) -> Positions:
-        own = np.arange(len(targets))
-        expected = target.start + target.width * place.at(own, target.repetitions) + row
-        return np.flatnonzero((targets[:, 1] != expected) | (targets[:, 0] != target_section))
+    def _guesses(self, targets: list[Positions], section: int, number: int) -> Iterator[_Guess]:
+        """Rules that hold for one repetition; the longer recording shows some whose targets lie before a short loop."""
+        seen = set()
+        for which in (0, 1):
+            piece = self._coordinates[which][section].pieces[number]
+            for own in dict.fromkeys((piece.repetitions // 2, piece.repetitions - 1, 0)):
+                target_section, position = targets[which][own].tolist()
+                pieces = self._coordinates[which][target_section]
+                k = pieces.piece_at(position)
+                target = pieces.pieces[k]
+                repetition, row = divmod(position - target.start, target.width)
+                for sign, from_end in _FORWARD_AND_BACKWARD if piece.is_loop else _FORWARD_AND_BACKWARD[:2]:
+                    offset = repetition - sign * own - from_end * (target.repetitions - 1)
+                    guess = _Guess(target_section, k, row, Place(sign, from_end, offset))
+                    if guess not in seen:
+                        seen.add(guess)
+                        yield guess
+
+    def _mismatches(self, which: int, targets: Positions, guess: _Guess) -> Positions:
+        target = self._coordinates[which][guess.section].pieces[guess.piece]
+        repetition = guess.place.at(np.arange(len(targets)), target.repetitions)
+        expected = target.start + target.width * repetition + guess.row
+        return np.flatnonzero((targets[:, 1] != expected) | (targets[:, 0] != guess.section))
 
     def _ends(self, section: int, number: int, wrong: list[Positions]) -> set[_Peel]:
         peels = set()

@@ -39,7 +39,7 @@ _SIZES: dict[str, Three] = {
     "V": (1009, 1201, 512),
     "P": (503, 601, 512),
     "X": (11, 17, 4),
-    "C": (2, 3, 2),
+    "C": (7, 5, 2),
 }
 _ODD = {"H": 9, "K": 3, "G": 3, "M": 33, "F": 33}
 """To check at, where experts have widths that are no multiple of 8."""

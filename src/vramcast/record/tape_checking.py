@@ -18,7 +18,7 @@ from vramcast.tapes.tape import Program, Tape
 from vramcast.tapes.unrolling import STEPS, section_order
 from vramcast.timeline import Allocation, EventKind, OperatorTable, Recording, Timeline
 
-CHECKED_REPETITIONS = 9
+CHECKED_REPETITIONS = 8
 """Of the layer pattern, in the check with more layers than were recorded."""
 
 Capability = tuple[int, int]

@@ -41,12 +41,12 @@ def _compare_archive(plan: Sequence[PlannedTape], archive: Archive, state: Libra
     if extra:
         state.failures.append(f"{archive.name}: {len(extra)} settings that are not planned")
     for planned in plan:
-        left = planned.questions
-        for variant, tape in enumerate(archive.tapes(settings_digest(planned.key))):
+        left, variant = planned.questions, 0
+        for tape in archive.tapes(settings_digest(planned.key)):
             answered = [question for question in left if question.why_not(tape) is None]
             if answered:
                 state.shipped.append(replace(planned, questions=answered, variant=variant))
-                left = [question for question in left if question not in answered]
+                left, variant = [question for question in left if question not in answered], variant + 1
         state.failures.extend(f"{archive.name}: no tape answers {question}" for question in left)
 
 

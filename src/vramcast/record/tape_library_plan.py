@@ -14,18 +14,20 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from vramcast.errors import RecordingError
+from vramcast.forecast.generation_tapes import generation_values, why_not_generation
 from vramcast.hardware import GPU, find_gpu
-from vramcast.job import TrainingJob
-from vramcast.job.options import Attention, Checkpointing, Optimizer, Precision
+from vramcast.job import GenerationJob, TrainingJob
+from vramcast.job.options import Attention, CacheKind, Checkpointing, GenerationPrecision, Optimizer, Precision
 from vramcast.models import ModelConfig, load_model, preset_names
 from vramcast.record.regimes import MASK_ALIGNMENT, guards, recording_values, size_guards
 from vramcast.tapes import Tape, UnrepeatedLayers, why_not
 from vramcast.tapes.archive import archive_name
 from vramcast.tapes.dimensions import model_values
-from vramcast.tapes.key import Key, canonical, model_key, optimizer_key
+from vramcast.tapes.expressions import Expression
+from vramcast.tapes.key import Key, canonical, generation_key, model_key, optimizer_key
 from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, Guard
 
-Part = Literal["model", "optimizer"]
+Part = Literal["model", "optimizer", "generation"]
 BATCH_SIZES = (1, 8)
 SEQUENCE_LENGTH = 1024
 """Where the model's context length and window allow it."""
@@ -100,6 +102,36 @@ class OptimizerRow(_Row):
             )
 
 
+class GenerationRow(_Row):
+    """Questions about a generation."""
+
+    part: ClassVar[Part] = "generation"
+    precision: list[GenerationPrecision]
+    attention: list[Attention]
+    cache: list[CacheKind]
+
+    def jobs(self, preset: str, config: ModelConfig) -> Iterator[GenerationJob]:
+        """Every combination for a preset."""
+        length = sequence_length(config, "below")
+        assert length is not None
+        for batch_size, precision, attention, cache in product(
+            BATCH_SIZES, self.precision, self.attention, self.cache
+        ):
+            yield GenerationJob(
+                model=preset,
+                gpu=self.gpu,
+                batch_size=batch_size,
+                prompt_length=length // 2,
+                max_new_tokens=length // 4,
+                precision=precision,
+                attention=attention,
+                cache=cache,
+            )
+
+
+_AnyRow = ModelRow | OptimizerRow | GenerationRow
+
+
 class Selection(BaseModel):
     """What tape_library.toml says."""
 
@@ -107,20 +139,24 @@ class Selection(BaseModel):
 
     model: list[ModelRow]
     optimizer: list[OptimizerRow]
+    generation: list[GenerationRow] = []
 
 
 @dataclass(frozen=True)
 class Question:
     """A job that a shipped tape answers."""
 
-    job: TrainingJob
+    job: TrainingJob | GenerationJob
     config: ModelConfig
     gpu: GPU
 
     def why_not(self, tape: Tape) -> str | None:
         """The first condition of a tape of the job's settings that does not hold for the job; None if it answers it."""
-        assert self.job.sequence_length is not None
         assert self.gpu.compute_capability is not None, "the plan asks for GPUs that have one"
+        if isinstance(self.job, GenerationJob):
+            values = generation_values(self.job, self.config, self.gpu, tape.versions["torch"])
+            return why_not_generation(tape, values, self.gpu)
+        assert self.job.sequence_length is not None
         values = {**model_values(self.config), "B": self.job.batch_size, "T": self.job.sequence_length}
         return why_not(tape, values, self.gpu.compute_capability)
 
@@ -187,7 +223,7 @@ def planned_tapes(
         presets: whose questions are to be answered; all presets if not given.
     """
     selected = selected or selection()
-    rows: list[ModelRow | OptimizerRow] = [*selected.model, *selected.optimizer]
+    rows: list[_AnyRow] = [*selected.model, *selected.optimizer, *selected.generation]
     found: dict[str, PlannedTape] = {}
     for preset in preset_names() if presets is None else presets:
         config = load_model(preset, offline=True)
@@ -199,7 +235,7 @@ def planned_tapes(
     return sorted(found.values(), key=lambda planned: planned.archive)
 
 
-def _plan_row(found: dict[str, PlannedTape], row: ModelRow | OptimizerRow, preset: str, config: ModelConfig) -> None:
+def _plan_row(found: dict[str, PlannedTape], row: _AnyRow, preset: str, config: ModelConfig) -> None:
     gpu = find_gpu(row.gpu)
     for job in row.jobs(preset, config):
         try:
@@ -213,12 +249,24 @@ def _plan_row(found: dict[str, PlannedTape], row: ModelRow | OptimizerRow, prese
 
 def _planned(part: Part, question: Question) -> PlannedTape:
     job, config = question.job, question.config
+    if isinstance(job, GenerationJob):
+        key, _ = canonical(generation_key(job, config))
+        conditions = size_guards(guards(config, recording_values(config, job.batch_size, job.prompt_length)[0]))
+        one_sequence = Guard("==" if job.batch_size == 1 else ">", Expression(1, ("B",)), Expression(1))
+        heads = tuple(guard for guard in _head_guards(config, job))
+        return PlannedTape(part, archive_name(config.model_type, key), key, (*conditions, one_sequence, *heads), [question])
     assert job.sequence_length is not None
     key, _ = canonical((model_key if part == "model" else optimizer_key)(job, config))
     conditions = guards(config, recording_values(config, job.batch_size, job.sequence_length)[0])
     if part == "optimizer":
         conditions = size_guards(conditions)
     return PlannedTape(part, archive_name(config.model_type, key), key, conditions, [question])
+
+
+def _head_guards(config: ModelConfig, job: GenerationJob) -> tuple[Guard, ...]:
+    """Conditions on heads and widths: those of a training job of the same shape."""
+    found = guards(config, recording_values(config, job.batch_size, job.prompt_length)[0])
+    return tuple(guard for guard in found if not {"T", "W"} & {*guard.left.atoms, *guard.right.atoms})
 
 
 def sequence_length(config: ModelConfig, window: Literal["below", "reached"]) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vramcast.errors import RecordingError
 from vramcast.hardware import find_gpu
-from vramcast.job import TrainingJob
+from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import load_model
 from vramcast.record.tape_library_plan import Part, PlannedTape
 from vramcast.tapes import Tape, TapeError
@@ -103,7 +103,7 @@ def _prepare() -> None:
     torch.set_num_threads(1)
 
 
-def _record(part: Part, job: TrainingJob, path: Path) -> str | None:
+def _record(part: Part, job: TrainingJob | GenerationJob, path: Path) -> str | None:
     """Record a tape into a file; what went wrong, so that one tape that fails does not end the others."""
     try:
         write_file(path, dump(recorded_tape(part, job)))
@@ -112,9 +112,14 @@ def _record(part: Part, job: TrainingJob, path: Path) -> str | None:
     return None
 
 
-def recorded_tape(part: Part, job: TrainingJob) -> Tape:
+def recorded_tape(part: Part, job: TrainingJob | GenerationJob) -> Tape:
     """Record the tape that answers a job; errors as for `record_model_tape`."""
     from vramcast.record.tape_recording import record_model_tape, record_optimizer_tape
 
+    config, gpu = load_model(job.model, offline=True), find_gpu(job.gpu)
+    if isinstance(job, GenerationJob):
+        from vramcast.record.generation_tape import record_generation_tape
+
+        return record_generation_tape(job, config, gpu)
     record = record_model_tape if part == "model" else record_optimizer_tape
-    return record(job, load_model(job.model, offline=True), find_gpu(job.gpu))
+    return record(job, config, gpu)

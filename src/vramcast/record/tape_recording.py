@@ -116,6 +116,7 @@ class _TapeRecorder:
         self._pattern = layer_pattern(config)
         self._micro_batches = 1 if job.gradient_accumulation_steps == 1 else RECORDED_MICRO_BATCHES
         self._runs = 0
+        self._runs_model = checked_marks is None
         self._checker = TapeChecker(
             partial(self._record, 2), self._checked_values, self._capability, self._micro_batches, checked_marks
         )
@@ -157,7 +158,7 @@ class _TapeRecorder:
             "gradient_accumulation_steps": self._micro_batches,
         }
         job = self._job.model_copy(update=update)
-        return record_training(job, config_at(self._config, values, layers), self._gpu, steps=_STEPS)
+        return record_training(job, config_at(self._config, values, layers), self._gpu, steps=_STEPS, runs_model=self._runs_model)
 
     def _checked_values(self, layers: int) -> dict[str, int]:
         values = self._sets[2]

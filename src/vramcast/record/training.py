@@ -34,9 +34,17 @@ MAX_POSITION_ELEMENTS = 1 << 24
 
 
 def record_training(
-    job: TrainingJob, config: ModelConfig, gpu: GPU, *, steps: int = RECORDED_STEPS, progress: Progress | None = None
+    job: TrainingJob,
+    config: ModelConfig,
+    gpu: GPU,
+    *,
+    steps: int = RECORDED_STEPS,
+    runs_model: bool = True,
+    progress: Progress | None = None,
 ) -> Recording:
     """Run `steps` optimizer steps of the job on a virtual GPU.
+
+    Without `runs_model` gradients appear by themselves: for who only asks what the optimizer does with them.
 
     `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`,
     `after_optimizer` and `after_step`.
@@ -56,7 +64,7 @@ def record_training(
                 if progress is not None:
                     progress("recording optimizer steps", step, steps)
                 sections.begin_step()
-                _step(job, machine, sections.end, model, optimizer, scaler)
+                _step(job, machine, sections.end, model, optimizer, scaler, runs_model)
                 sections.end("after_step")
         recording = machine.recording({"step": OperatorTable.of(chain(*sections.tables))})
     recording.section_operators = sections.tables
@@ -97,8 +105,40 @@ def _elements_of_a_batch(job: TrainingJob) -> int:
 
 
 def _step(
-    job: TrainingJob, machine: VirtualGPU, end_section: Callable[[str], None], model: Any, optimizer: Any, scaler: Any
+    job: TrainingJob,
+    machine: VirtualGPU,
+    end_section: Callable[[str], None],
+    model: Any,
+    optimizer: Any,
+    scaler: Any,
+    runs_model: bool,
 ) -> None:
+    held: Any = None  # a user's loop holds its last batch and loss until the end of the step
+    if runs_model:
+        held = _forward_and_backward(job, machine, end_section, model, scaler)
+    else:
+        _gradients_alone(end_section, model, scaler)
+    with machine.in_phase("optimizer"):
+        _update(job, model, optimizer, scaler)
+    end_section("after_optimizer")
+    optimizer.zero_grad(set_to_none=True)
+    del held
+
+
+def _gradients_alone(end_section: Callable[[str], None], model: Any, scaler: Any) -> None:
+    end_section("after_forward")
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    if scaler is not None:
+        scaler.scale(torch.zeros((), device="cuda"))
+    end_section("after_backward")
+
+
+def _forward_and_backward(
+    job: TrainingJob, machine: VirtualGPU, end_section: Callable[[str], None], model: Any, scaler: Any
+) -> Any:
+    """Every micro batch; returns the last batch and loss."""
+    batch = loss = None
     assert job.sequence_length is not None
     for _ in range(job.gradient_accumulation_steps):
         batch = machine.host_tensor((job.batch_size, job.sequence_length), torch.long).to("cuda")
@@ -109,10 +149,7 @@ def _step(
         end_section("after_forward")
         (loss if scaler is None else scaler.scale(loss)).backward()
         end_section("after_backward")
-    with machine.in_phase("optimizer"):
-        _update(job, model, optimizer, scaler)
-    end_section("after_optimizer")
-    optimizer.zero_grad(set_to_none=True)
+    return batch, loss
 
 
 def _update(job: TrainingJob, model: Any, optimizer: Any, scaler: Any) -> None:

@@ -214,12 +214,7 @@ class _Writer:
 
     def write(self) -> Timeline:
         unrolled, position = self._bound.unrolled, 0
-        extra = sorted(
-            [(before, 0, row) for before, row in unrolled.others]
-            + [(before, 1, mark) for before, mark in unrolled.marks],
-            key=lambda item: item[:2],
-        )
-        for before, _, what in extra:
+        for before, what in unrolled.between:
             self._events(unrolled.events[position:before].tolist())
             position = before
             if isinstance(what, str):

@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ from vramcast.tapes.tape import (
 )
 
 FORMAT_NAME = "vramcast tape"
+_SECTION = re.compile(r"own|load|(back|start|previous|at) \d+")
+"""How a death names a section (see `FreeRow`)."""
 
 
 def to_json(tape: Tape) -> dict[str, Any]:
@@ -157,8 +160,10 @@ def _check_indices(tape: Tape) -> None:
         for row in (row for segment in section.segments for row in segment.rows):
             if isinstance(row, AllocRow):
                 found = 0 <= row.size < len(tape.sizes) and 0 <= row.label < len(tape.labels)
+            elif isinstance(row, FreeRow):
+                found = row.segment >= 0 and row.row >= 0 and _SECTION.fullmatch(row.section) is not None
             else:
-                found = not isinstance(row, FreeRow) or (row.segment >= 0 and row.row >= 0)
+                found = True
             if not found:
                 raise IndexError(f"row {row} of section {section.mark}")
     for number in (tape.program.load, *tape.program.first, *tape.program.steady):

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from vramcast.tapes.lifetimes import Lifetime, RowPlace, layer_of_row, lifetimes, segment_count
-from vramcast.tapes.shown_order import Passed, passed_sections
+from vramcast.tapes.shown_order import passed_sections, section_name
 from vramcast.tapes.size_text import size_text
 from vramcast.tapes.tape import AllocRow, Label, OtherRow, Section, Segment, Tape
 from vramcast.timeline import EventKind
@@ -52,7 +52,7 @@ class ShownSection:
     """What happens between two marks."""
 
     name: str
-    """`load`, `first forward`, `later backward`."""
+    """`load`; `first forward` of the first step, `later forward` of the others, `forward` where those are alike."""
     mark: str
     """The mark that ends it."""
     section: Section
@@ -102,16 +102,17 @@ class _Shower:
 
     def sections(self) -> list[ShownSection]:
         order = sorted(self._shown.items(), key=lambda item: item[1])
-        return [self._section(number, self._passed[occurrence]) for number, occurrence in order]
+        return [self._section(number) for number, _ in order]
 
-    def _section(self, number: int, passed: Passed) -> ShownSection:
+    def _section(self, number: int) -> ShownSection:
         section = self._tape.sections[number]
         blocks = tuple(
             ShownBlock(self._loop(number, position), tuple(self._rows(number, position)))
             for position, segment in enumerate(section.segments)
             if segment.rows and segment_count(self._tape, segment, self._layers)
         )
-        return ShownSection(passed.name, section.mark, section, blocks)
+        name = section_name(passed for passed in self._passed if passed.section == number)
+        return ShownSection(name, section.mark, section, blocks)
 
     def _rows(self, section: int, position: int) -> Iterable[ShownRow]:
         segment = self._tape.sections[section].segments[position]

@@ -150,9 +150,9 @@ class ReadTables:
         )
         events = iter([OtherRow(kind, value) for kind, value in zip(*others, strict=True)])
         of_kind: dict[str, Any] = {"a": births, "f": ends, "e": events}
-        found = tuple(next(of_kind[letter]) for letter in kinds)
-        if len(found) != len(sizes) + len(sections) + len(others[0]):
+        if [kinds.count(letter) for letter in "afe"] != [len(sizes), len(sections), len(others[0])]:
             raise ValueError("columns of another length than their kinds")
+        found = tuple(next(of_kind[letter]) for letter in kinds)
         return Segment(repetitions, found)
 
     def _operator(

@@ -35,6 +35,8 @@ class UnrolledTape:
     """(number of events before it, name)."""
     others: tuple[tuple[int, OtherRow], ...]
     """(number of events before it, event)."""
+    between: tuple[tuple[int, str | OtherRow], ...]
+    """Names of marks and other events, in the order they come in, each with the number of events before it."""
     first_allocations: tuple[int, ...]
     """Of each section: number of allocations before it."""
 
@@ -87,18 +89,20 @@ def joined(tape: Tape, order: list[int], step_starts: list[int], repetitions: in
     unrolled = {number: _unroll_section(tape, tape.sections[number], repetitions) for number in set(order)}
     parts = [unrolled[number] for number in order]
     bases = np.cumsum([0, *(len(part.size) for part in parts)])
-    marks, others, position = [], [], 0
+    between: list[tuple[int, str | OtherRow]] = []
+    position = 0
     for part in parts:
-        others += [(position + before, row) for before, row in part.others]
+        between += [(position + before, row) for before, row in part.others]
         position += len(part.events)
-        marks.append((position, part.mark))
+        between.append((position, part.mark))
     return UnrolledTape(
         np.concatenate([part.size for part in parts]),
         np.concatenate([part.label for part in parts]),
         np.concatenate([part.layer for part in parts]),
         np.concatenate([_events_of(own, parts, bases, step_starts) for own in range(len(parts))]),
-        tuple(marks),
-        tuple(others),
+        tuple((before, what) for before, what in between if isinstance(what, str)),
+        tuple((before, what) for before, what in between if not isinstance(what, str)),
+        tuple(between),
         tuple(bases[:-1].tolist()),
     )
 
