@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -50,13 +51,25 @@ def whole_plan() -> list[PlannedTape]:
     return planned_tapes()
 
 
-def applies(plan: Sequence[PlannedTape], key: Key, values: dict[str, int]) -> bool:
-    return any(tape.key == key and all(guard.holds(values) for guard in tape.guards) for tape in plan)
+Planned = dict[str, list[PlannedTape]]
+
+
+@pytest.fixture(scope="module")
+def by_key(whole_plan: list[PlannedTape]) -> Planned:
+    found: Planned = {}
+    for planned in whole_plan:
+        found.setdefault(json.dumps(planned.key, sort_keys=True), []).append(planned)
+    return found
+
+
+def applies(by_key: Planned, key: Key, values: dict[str, int]) -> bool:
+    same_key = by_key.get(json.dumps(key, sort_keys=True), [])
+    return any(all(guard.holds(values) for guard in planned.guards) for planned in same_key)
 
 
 class TestPlan:
     @pytest.mark.parametrize("preset", preset_names())
-    def test_covers_every_preset(self, preset: str, whole_plan: list[PlannedTape]) -> None:
+    def test_covers_every_preset(self, preset: str, by_key: Planned) -> None:
         config = load_model(preset, offline=True)
         length = min(config.dimensions.context_length, 1024)
         asked = [
@@ -81,19 +94,29 @@ class TestPlan:
             )
             values = {**model_values(config), "B": batch_size, "T": length}
             key, _ = canonical(model_key(job, config))
-            assert applies(whole_plan, key, values), job
+            assert applies(by_key, key, values), job
 
     @pytest.mark.parametrize("preset", preset_names())
-    def test_covers_the_default_optimizer(self, preset: str, whole_plan: list[PlannedTape]) -> None:
+    def test_covers_every_optimizer_that_ships(self, preset: str, by_key: Planned) -> None:
         config = load_model(preset, offline=True)
-        for precision, max_grad_norm in product(("fp32", "amp-bf16", "amp-fp16", "bf16", "fp16"), (None, 0.5)):
-            job = TrainingJob(model=preset, precision=precision, max_grad_norm=max_grad_norm)
+        asked = {
+            ("fp32", "adamw", False),
+            ("amp-bf16", "adamw", True),
+            ("bf16", "adamw", False),
+            ("fp16", "adamw", True),
+        }
+        for row in selection().optimizer:
+            if not row.model_types or config.model_type in row.model_types:
+                asked |= {*product(row.precision, row.optimizer, row.clipping)}
+        for precision, optimizer, clipping in asked:
+            job = TrainingJob(
+                model=preset, precision=precision, optimizer=optimizer, max_grad_norm=0.5 if clipping else None
+            )
             key, _ = canonical(optimizer_key(job, config))
-            values = {**model_values(config), "B": 8, "T": 64}
-            assert applies(whole_plan, key, values), job
+            assert applies(by_key, key, {**model_values(config), "B": 8, "T": 64}), job
 
     @pytest.mark.parametrize("preset", preset_names())
-    def test_covers_generation(self, preset: str, whole_plan: list[PlannedTape]) -> None:
+    def test_covers_generation(self, preset: str, by_key: Planned) -> None:
         config = load_model(preset, offline=True)
         asked = [
             (batch_size, precision, attention, cache)
@@ -105,7 +128,7 @@ class TestPlan:
                 model=preset, batch_size=batch_size, precision=precision, attention=attention, cache=cache
             )
             key, _ = canonical(generation_key(job, config))
-            assert applies(whole_plan, key, {**model_values(config), "B": batch_size}), job
+            assert applies(by_key, key, {**model_values(config), "B": batch_size}), job
 
     def test_a_reached_window_has_tapes(self, whole_plan: list[PlannedTape]) -> None:
         reached = {

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tapes.tape_fakes import STRUCTURE, key_of, make_tape, rewritten
 
@@ -129,6 +129,7 @@ class TestDamage:
         with pytest.raises(TapeError, match=r"gone\.zip"):
             Archive(tmp_path / "gone.zip").settings()
 
+    @settings(deadline=None)
     @given(place=st.integers(0, len(WHOLE) - 1), bits=st.integers(1, 255))
     def test_no_changed_byte_gives_another_tape(
         self, place: int, bits: int, tmp_path_factory: pytest.TempPathFactory

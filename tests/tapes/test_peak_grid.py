@@ -84,12 +84,8 @@ def test_a_peak_beyond_all_memory_is_exact_too() -> None:
     batch_size, length = 10**7, 10**8
     peak = folded(live_sets(made_tape(), 3), VALUES).peak_bytes(batch_size, length)
     assert peak > 2**53
-    assert peak == 3 * 4 * 16**2 + 2 * 3 * 4 * 16**2 + 3 * 2 * 16 * batch_size * length + 512 + overhead(3)
-
-
-def overhead(layers: int) -> int:
-    """Weights and states of the made tape rounded up: 1024 and 2048 bytes a layer; less what the test above counts itself."""
-    return layers * (1024 + 2048) - 3 * 4 * 16**2 - 2 * 3 * 4 * 16**2
+    weights, states, gradient, loss = 3 * 1024, 3 * 2048, 1024, 512
+    assert peak == weights + states + gradient + loss + 3 * 2 * 16 * batch_size * length
 
 
 def test_sums_of_one_layer_after_the_other_are_left_out() -> None:
