@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from vramcast.allocator import AllocatorConfig, replay_plain
 from vramcast.forecast import engine
 from vramcast.forecast.readings import read_recording
-from vramcast.forecast.training_tapes import ASSUMED_CAPABILITY, NoTape, bound_training, training_values
+from vramcast.forecast.training_tapes import (
+    ASSUMED_CAPABILITY,
+    NEWEST_TORCH,
+    NoTape,
+    bound_training,
+    training_values,
+)
 from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
@@ -190,7 +196,5 @@ def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:
     return _SOURCES[alike]
 
 
-NEWEST_TORCH = "99.0"
-"""Any release whose workspaces are those of the newest one known."""
 MOST_SOURCES = 256
 _SOURCES: dict[Hashable, TapePeaks] = {}

@@ -18,6 +18,8 @@ from vramcast.tapes.dimensions import model_values
 from vramcast.tapes.key import Key, canonical, model_key, optimizer_key
 
 LARGEST_TENSOR_BYTES = 1 << 63
+NEWEST_TORCH = "99.0"
+"""Any release whose workspaces are those of the newest one known."""
 FUSED = ("flash", "efficient", "math")
 """Attention backends that can be asked for by name."""
 
@@ -70,7 +72,8 @@ def _model_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progr
             return f"it takes another backend than {asked}"
         return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
 
-    return found_or_recorded(keys, usable, lambda: engine.record_model_tape(job, config, gpu, progress))
+    values = training_values(job, config, gpu, NEWEST_TORCH)
+    return found_or_recorded(keys, usable, lambda: engine.record_model_tape(job, config, gpu, progress), values)
 
 
 def _model_keys(job: TrainingJob, config: ModelConfig) -> Iterator[Key]:
@@ -87,7 +90,8 @@ def _optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: P
         return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
 
     key = key_of(optimizer_key, job, config)
-    return found_or_recorded([key], usable, lambda: engine.record_optimizer_tape(job, config, gpu, progress))
+    values = training_values(job, config, gpu, NEWEST_TORCH)
+    return found_or_recorded([key], usable, lambda: engine.record_optimizer_tape(job, config, gpu, progress), values)
 
 
 def key_of(make: Callable[[Any, ModelConfig], Key], job: Any, config: ModelConfig) -> Key:
@@ -102,14 +106,21 @@ def key_of(make: Callable[[Any, ModelConfig], Key], job: Any, config: ModelConfi
         raise NoTape(str(error)) from error
 
 
-def found_or_recorded(keys: list[Key], usable: Callable[[Tape], str | None], record: Callable[[], Tape]) -> Tape:
+def found_or_recorded(
+    keys: list[Key],
+    usable: Callable[[Tape], str | None],
+    record: Callable[[], Tape],
+    values: dict[str, int] | None = None,
+) -> Tape:
     """The first usable tape of these keys; recorded and kept where there is none.
+
+    With `values`, shipped tapes whose conditions do not hold at them are not even read.
 
     Raises:
         NoTape: it cannot be recorded, or what was recorded is not usable; the message says why.
     """
     for key in keys:
-        for tape in find_tapes(key):
+        for tape in find_tapes(key, values):
             if usable(tape) is None:
                 return tape
     try:

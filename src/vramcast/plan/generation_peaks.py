@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from vramcast.allocator import AllocatorConfig
 from vramcast.allocator.blocks import MIN_BLOCK
 from vramcast.forecast.answer import generation_source
-from vramcast.forecast.peaks import NEWEST_TORCH, Peaks, PeakSource
+from vramcast.forecast.peaks import Peaks, PeakSource
 from vramcast.forecast.source import ASSUMED_CAPABILITY, Source
+from vramcast.forecast.training_tapes import NEWEST_TORCH
 from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.job import GenerationJob
 from vramcast.models import ModelConfig

@@ -142,7 +142,11 @@ def record_generation_tape(
         return _recorded(small, config_at(config, sets[which], layers), sets[which], gpu)
 
     recordings = Recordings(
-        record(0, layers, 0), record(1, layers, 1), record(0, layers + pattern.period, 2), RECORDED_REPETITIONS, pattern.period
+        record(0, layers, 0),
+        record(1, layers, 1),
+        record(0, layers + pattern.period, 2),
+        RECORDED_REPETITIONS,
+        pattern.period,
     )
     letters = [symbol_values(config, values) for values in sets]
     prefill = _symbols(letters, config, dict(enumerate(_ends(sets))))
@@ -172,7 +176,13 @@ def _checked(tape: Tape, job: GenerationJob, config: ModelConfig, sizes: dict[st
     build = ModelBuilder(config, attention=job.attention, dtype=DTYPES[job.precision])
     traced = run_generation(job, build, gpu).timeline
     workspace = cublas_workspace_bytes(gpu.compute_capability or (8, 0), tape.versions["torch"]).workspace_bytes
-    values = {**model_values(config), "B": job.batch_size, "T": job.prompt_length, "N": job.max_new_tokens, "U": workspace}
+    values = {
+        **model_values(config),
+        "B": job.batch_size,
+        "T": job.prompt_length,
+        "N": job.max_new_tokens,
+        "U": workspace,
+    }
     bound = BoundGeneration(tape, values).recording()
     assert bound.decode is not None
     replayed = extended_timeline(bound.timeline, bound.decode)
@@ -187,7 +197,15 @@ def _plain(timeline: Timeline) -> Iterator[tuple[object, ...]]:
     for kind, target, value in timeline.events:
         if kind in (EventKind.ALLOC, EventKind.FREE):
             allocation = timeline.allocations[target]
-            yield (kind, target, allocation.nbytes, allocation.category, allocation.op, allocation.module, allocation.shape)
+            yield (
+                kind,
+                target,
+                allocation.nbytes,
+                allocation.category,
+                allocation.op,
+                allocation.module,
+                allocation.shape,
+            )
         elif kind is not EventKind.MARK:
             yield (kind, value)
 
@@ -257,17 +275,19 @@ def _without_prompt(letters: list[dict[str, int]], sets: list[dict[str, int]]) -
     ]
 
 
-def _operators(
-    recordings: Recordings, builder: _Builder, symbols: list[Symbols]
-) -> list[tuple[TapeOperator, ...]]:
+def _operators(recordings: Recordings, builder: _Builder, symbols: list[Symbols]) -> list[tuple[TapeOperator, ...]]:
     """Of the prefill and each decode step, each with its own letters."""
     found: list[tuple[TapeOperator, ...]] = []
     for number, own in enumerate(symbols):
         one = replace(
             recordings,
             first=replace(recordings.first, section_operators=recordings.first.section_operators[number : number + 1]),
-            second=replace(recordings.second, section_operators=recordings.second.section_operators[number : number + 1]),
-            longer=replace(recordings.longer, section_operators=recordings.longer.section_operators[number : number + 1]),
+            second=replace(
+                recordings.second, section_operators=recordings.second.section_operators[number : number + 1]
+            ),
+            longer=replace(
+                recordings.longer, section_operators=recordings.longer.section_operators[number : number + 1]
+            ),
         )
         found += section_operators(one, own, builder.counts())
     return found

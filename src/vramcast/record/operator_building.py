@@ -91,7 +91,7 @@ def _grouped(table: OperatorTable, counts: TensorCounts, which: int) -> dict[_Ca
 
 def _marked(sizes: tuple[int, ...], operator: Operator, counts: TensorCounts, which: int) -> tuple[Hashable, ...]:
     """Sizes of lists with an entry for each parameter as (letter, bytes for each)."""
-    if not operator.name.startswith(("_foreach", "_fused", "stack", "cat", "linalg_vector_norm", "_amp")):
+    if operator.phase != "optimizer":
         return sizes
     return tuple(_marked_size(size, counts.tensors[which], counts.parameters[which]) for size in sizes)
 

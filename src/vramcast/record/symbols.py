@@ -14,7 +14,16 @@ from itertools import combinations_with_replacement
 
 from vramcast.tapes.expressions import Expression, atom_value, product
 
-_SHIFTS = {"T": range(-2, 3), "S": range(-3, 4), "A": range(-2, 3), "P": (2,), "W": (-1, 1), "G": (1, 2), "H": (1, 2), "N": (-1, 1)}
+_SHIFTS = {
+    "T": range(-2, 3),
+    "S": range(-3, 4),
+    "A": range(-2, 3),
+    "P": (2,),
+    "W": (-1, 1),
+    "G": (1, 2),
+    "H": (1, 2),
+    "N": (-1, 1),
+}
 _MULTIPLES = (8, 16, 32, 64, 128)
 _ROUNDED = "TSA"
 

@@ -114,9 +114,7 @@ class GenerationRow(_Row):
         """Every combination for a preset."""
         length = sequence_length(config, "below")
         assert length is not None
-        for batch_size, precision, attention, cache in product(
-            BATCH_SIZES, self.precision, self.attention, self.cache
-        ):
+        for batch_size, precision, attention, cache in product(BATCH_SIZES, self.precision, self.attention, self.cache):
             yield GenerationJob(
                 model=preset,
                 gpu=self.gpu,
@@ -254,7 +252,9 @@ def _planned(part: Part, question: Question) -> PlannedTape:
         conditions = size_guards(guards(config, recording_values(config, job.batch_size, job.prompt_length)[0]))
         one_sequence = Guard("==" if job.batch_size == 1 else ">", Expression(1, ("B",)), Expression(1))
         heads = tuple(guard for guard in _head_guards(config, job))
-        return PlannedTape(part, archive_name(config.model_type, key), key, (*conditions, one_sequence, *heads), [question])
+        return PlannedTape(
+            part, archive_name(config.model_type, key), key, (*conditions, one_sequence, *heads), [question]
+        )
     assert job.sequence_length is not None
     key, _ = canonical((model_key if part == "model" else optimizer_key)(job, config))
     conditions = guards(config, recording_values(config, job.batch_size, job.sequence_length)[0])

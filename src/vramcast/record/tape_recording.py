@@ -158,7 +158,9 @@ class _TapeRecorder:
             "gradient_accumulation_steps": self._micro_batches,
         }
         job = self._job.model_copy(update=update)
-        return record_training(job, config_at(self._config, values, layers), self._gpu, steps=_STEPS, runs_model=self._runs_model)
+        return record_training(
+            job, config_at(self._config, values, layers), self._gpu, steps=_STEPS, runs_model=self._runs_model
+        )
 
     def _checked_values(self, layers: int) -> dict[str, int]:
         values = self._sets[2]

@@ -11,7 +11,16 @@ import numpy as np
 
 from vramcast.kernels import AttentionCall, NoBackendError, choose_backend, scratch_buffers
 from vramcast.tapes.expressions import Expression, TapeError, product
-from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, AttentionGuard, Label, ScratchSize, Section, Size, Tape, TapeOperator
+from vramcast.tapes.tape import (
+    RECORDED_MICRO_BATCHES,
+    AttentionGuard,
+    Label,
+    ScratchSize,
+    Section,
+    Size,
+    Tape,
+    TapeOperator,
+)
 from vramcast.tapes.unrolling import NO_LAYER, Ints, UnrolledTape, steady_sections, unroll
 from vramcast.timeline import Allocation, Event, EventKind, Operator, OperatorTable, Timeline
 

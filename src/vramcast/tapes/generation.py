@@ -171,13 +171,13 @@ class BoundGeneration:
         return StepTemplate(step.events, grown, step.survivors)
 
 
-def _section_allocations(tape: Tape, unrolled: UnrolledTape, number: int, values: Mapping[str, int]) -> list[Allocation]:
+def _section_allocations(
+    tape: Tape, unrolled: UnrolledTape, number: int, values: Mapping[str, int]
+) -> list[Allocation]:
     """The allocations of one section at these dimensions."""
     starts = (*unrolled.first_allocations, len(unrolled.size))
     sizes = size_values(tape.sizes, values)
-    return [
-        _allocation(tape, unrolled, index, sizes, values) for index in range(starts[number], starts[number + 1])
-    ]
+    return [_allocation(tape, unrolled, index, sizes, values) for index in range(starts[number], starts[number + 1])]
 
 
 def _allocation(

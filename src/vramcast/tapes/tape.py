@@ -74,7 +74,8 @@ class FreeRow(NamedTuple):
     """The death of an allocation."""
 
     section: str
-    """`own`; `back k`: k sections before; `load`; `start i`: section i of this optimizer step; `previous i`: of the step before; `at i`: section i of all."""
+    """`own`; `back k`: k sections before; `load`; `start i`: section i of this optimizer step; `previous i`: of the step before;
+    `at i`: section i of all."""
     segment: int
     row: int
     repetition: Place
