@@ -101,4 +101,5 @@ def _step(options: SimpleNamespace, machine: Machine, model: Any, optimizer: Any
         scaler.update()
     machine.mark("after_optimizer", step)
     optimizer.zero_grad(set_to_none=True)
+    del batch, loss
     machine.mark("after_step", step)

@@ -80,14 +80,20 @@ def test_a_traced_job_has_a_tree_and_no_formula(tiny_gpt2: str) -> None:
     assert explained[0].instant == explained[1].instant
 
 
-def test_advice_that_needs_torch_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tiny_gpt2: str) -> None:
-    def refuse(job: TrainingJob, offline: bool) -> Forecast:
-        raise MissingExtraError("this switch", "record")
+def test_a_switch_without_a_tape_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch, tiny_gpt2: str) -> None:
+    answer = training_answer(TrainingJob(model=tiny_gpt2, **FIELDS))
 
-    monkeypatch.setattr(explanation, "training_forecast", refuse)
-    found = explain_model(tiny_gpt2, **FIELDS)
-    assert found.advice is None
-    assert "vramcast[record]" in found.why_no_advice
+    def without_torch(job: TrainingJob, offline: bool) -> Forecast:
+        if job.optimizer == "sgd":
+            raise MissingExtraError("this switch", "record")
+        return answer.forecast
+
+    monkeypatch.setattr(explanation, "training_forecast", without_torch)
+    switches = {switch.flags: switch for switch in explanation_of(answer).advice.switches}
+    refused = [flags for flags, switch in switches.items() if switch.refusal is not None]
+    assert refused == ["--optimizer sgd"]
+    assert "vramcast[record]" in str(switches["--optimizer sgd"].refusal)
+    assert len(switches) > 3
 
 
 def test_a_job_that_fits_by_giving_memory_back_is_explained_as_it_runs(

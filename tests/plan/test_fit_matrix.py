@@ -42,7 +42,7 @@ def test_it_is_told_how_much_is_missing() -> None:
     assert row.largest_batch is not None and row.longest_length is not None
     assert row.largest_batch.largest == row.longest_length.largest == 0
     assert row.largest_batch.shortfall_bytes == 3 * GIB - room_of(gpu).capacity_bytes
-    assert row.longest_length.shortfall_bytes == 2 * GIB + 16 * MIB - room_of(gpu).capacity_bytes
+    assert row.longest_length.shortfall_bytes == 2 * GIB + 2 * 16 * MIB - room_of(gpu).capacity_bytes
 
 
 def test_the_length_defaults_as_in_a_forecast_and_ends_with_the_model() -> None:

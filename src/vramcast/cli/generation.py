@@ -20,6 +20,12 @@ def generation(
         bool,
         Parameter(group=TIME_GROUP, help="fp32 matrix products may use TF32, which PyTorch does not do by default."),
     ] = False,
+    trace: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Run the model's own code at full size instead of replaying its tape; needs torch."
+        ),
+    ] = False,
     json: JsonFlag = False,
     check: CheckFlag = False,
     offline: OfflineFlag = False,
@@ -27,7 +33,7 @@ def generation(
     """Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache; time of each token."""
     job = GenerationJob(model=model, **options.model_dump())
     with progress_on_terminal() as progress:
-        answer = generation_answer(job, offline=offline, progress=progress)
+        answer = generation_answer(job, offline=offline, trace=trace, progress=progress)
     took = _time(answer, job, allow_tf32)
     if json:
         print_json({**answer.forecast.to_dict(), "time": None if took is None else took.to_dict()})

@@ -34,9 +34,14 @@ for _name, _help in COMMANDS.items():
 EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 130, 141
 """128 + the signal (SIGINT, SIGPIPE), as shells count."""
 
+_QUICK_START = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
+"""For imports that follow: numpy without a thread for each core, pydantic without a look at every installed package."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs the command and exits with its code."""
+    for name, value in _QUICK_START.items():
+        os.environ.setdefault(name, value)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, help_on_error=False)
         sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, InstanceOf, field_serializer
 
 from vramcast.allocator import AllocatorConfig
-from vramcast.errors import MissingExtraError
+from vramcast.errors import InputError, MissingExtraError
 from vramcast.explain.formula import PeakFormula, peak_formula
 from vramcast.explain.textbook_json import textbook_json
 from vramcast.explain.tree import MemoryNode, memory_tree
@@ -55,8 +55,7 @@ class Explanation(BaseModel):
     """Everything alive at the allocated peak, in full; sums to it exactly."""
     formula: PeakFormula | None
     why_no_formula: str = ""
-    advice: Advice | None
-    why_no_advice: str = ""
+    advice: Advice
     textbook: InstanceOf[ModelTextbook]
 
     @field_serializer("textbook")
@@ -86,7 +85,6 @@ def explanation_of(answer: TrainingAnswer, *, offline: bool = False, progress: P
     live = readings.live_at_peak()
     youngest, block_bytes = live[-1]
     formula, why_no_formula = _formula(answer, offline)
-    advice, why_no_advice = _advice(answer, offline, progress)
     return Explanation(
         forecast=answer.forecast,
         instant=PeakInstant(
@@ -101,8 +99,7 @@ def explanation_of(answer: TrainingAnswer, *, offline: bool = False, progress: P
         tree=memory_tree(live),
         formula=formula,
         why_no_formula=why_no_formula,
-        advice=advice,
-        why_no_advice=why_no_advice,
+        advice=_advice(answer, offline, progress),
         textbook=for_model(answer.job, answer=lambda _: answer.forecast, offline=offline),
     )
 
@@ -132,13 +129,14 @@ def _formula(answer: TrainingAnswer, offline: bool) -> tuple[PeakFormula | None,
     return peak_formula(source.bound, capability, allocated, dimensions.context_length), ""
 
 
-def _advice(answer: TrainingAnswer, offline: bool, progress: Progress | None) -> tuple[Advice | None, str]:
-    """None where a switch needs a tape that is not there and cannot be recorded without torch."""
-
+def _advice(answer: TrainingAnswer, offline: bool, progress: Progress | None) -> Advice:
     def forecast(changed: TrainingJob) -> Forecast:
-        return answer.forecast if changed == answer.job else training_forecast(changed, offline=offline)
+        if changed == answer.job:
+            return answer.forecast
+        try:
+            return training_forecast(changed, offline=offline)
+        except MissingExtraError as error:
+            # One switch whose tape is not there must not hide what the others save; its row says what is missing.
+            raise InputError("tape", "missing", str(error)) from error
 
-    try:
-        return advise(answer.job, answer.gpu, forecast, progress), ""
-    except MissingExtraError as error:
-        return None, str(error)
+    return advise(answer.job, answer.gpu, forecast, progress)

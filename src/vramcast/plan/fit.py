@@ -19,6 +19,9 @@ from vramcast.plan.question import NOT_OF_THE_JOB, Question, question_of
 from vramcast.plan.room import Placement, Room, room_of
 from vramcast.progress import Progress
 
+SHORTEST_LENGTH = 2
+"""A loss needs two tokens; a single one takes a path of its own through most models."""
+
 
 def fit(
     job: TrainingJob | GenerationJob,
@@ -102,7 +105,9 @@ def _answers(question: Question, known: KnownPeaks, room: Room, placement: Place
         "device_used_bytes": peaks.reserved_bytes + room.context_bytes,
         "num_alloc_retries": peaks.num_alloc_retries,
         "largest_batch": largest_batch(known, question.length, capacity, MAX_BATCH),
-        "longest_length": longest_sequence(known, question.job.batch_size, capacity, question.longest_length),
+        "longest_length": longest_sequence(
+            known, question.job.batch_size, capacity, question.longest_length, shortest=SHORTEST_LENGTH
+        ),
     }
 
 

@@ -24,7 +24,7 @@ class FitResult(BaseModel):
     num_alloc_retries: int = 0
     """How often cached memory must be given back for it to run, each of which costs time."""
     shortfall_bytes: int = 0
-    """What is missing for size 1 to run without giving memory back; 0 where it runs."""
+    """What is missing for the smallest size to run without giving memory back; 0 where it runs."""
 
 
 def largest_batch(source: PeakSource, sequence_length: int, capacity_bytes: int, limit: int) -> FitResult:
@@ -43,9 +43,14 @@ def largest_batch(source: PeakSource, sequence_length: int, capacity_bytes: int,
     return _largest(source, Line("batch_size", sequence_length), capacity_bytes, limit)
 
 
-def longest_sequence(source: PeakSource, batch_size: int, capacity_bytes: int, limit: int) -> FitResult:
-    """The longest sequence that runs at a batch size; `limit` is what the model takes. Otherwise as `largest_batch`."""
-    return _largest(source, Line("length", batch_size), capacity_bytes, limit)
+def longest_sequence(
+    source: PeakSource, batch_size: int, capacity_bytes: int, limit: int, *, shortest: int = 1
+) -> FitResult:
+    """The longest sequence that runs at a batch size; `limit` is what the model takes. Otherwise as `largest_batch`.
+
+    Sequences below `shortest` are not asked for; where it runs, they are taken to run.
+    """
+    return _largest(source, Line("length", batch_size, min(shortest, limit)), capacity_bytes, limit)
 
 
 def _largest(source: PeakSource, line: Line, capacity_bytes: int, limit: int) -> FitResult:

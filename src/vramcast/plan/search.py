@@ -18,9 +18,12 @@ class Line(NamedTuple):
     varies: Literal["batch_size", "length"]
     fixed: int
     """The other size."""
+    shortest: int = 1
+    """Smaller sizes are asked for as this one."""
 
     def cell(self, size: int) -> Cell:
         """What to ask for."""
+        size = max(size, self.shortest)
         return (size, self.fixed) if self.varies == "batch_size" else (self.fixed, size)
 
     def size(self, cell: Cell) -> int | None:

@@ -116,7 +116,11 @@ class _Builder(TapeBuilder):
                 same = sizes[own.size] == sizes[its.size] and shapes[own.label] == shapes[its.label]
                 plain = labels[own.label]._replace(shape=()) == labels[its.label]._replace(shape=())
                 if not (same and plain and own.layer == its.layer):
-                    raise RecordingError(f"decode steps do not repeat: {labels[own.label]} and {labels[its.label]}")
+                    here, there = labels[own.label], labels[its.label]
+                    raise RecordingError(
+                        f"decode steps do not repeat: {here.op} in {here.module or here.phase}, then "
+                        f"{there.op} in {there.module or there.phase}"
+                    )
 
 
 def record_generation_tape(

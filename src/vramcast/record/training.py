@@ -117,7 +117,7 @@ def _step(
     if runs_model:
         held = _forward_and_backward(job, machine, end_section, model, scaler)
     else:
-        _gradients_alone(end_section, model, scaler)
+        _gradients_alone(machine, end_section, model, scaler)
     with machine.in_phase("optimizer"):
         _update(job, model, optimizer, scaler)
     end_section("after_optimizer")
@@ -125,7 +125,8 @@ def _step(
     del held
 
 
-def _gradients_alone(end_section: Callable[[str], None], model: Any, scaler: Any) -> None:
+def _gradients_alone(machine: VirtualGPU, end_section: Callable[[str], None], model: Any, scaler: Any) -> None:
+    machine.categories.module_is_entered(model)
     end_section("after_forward")
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter)

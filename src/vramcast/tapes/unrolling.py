@@ -283,7 +283,7 @@ def _layers(tape: Tape, made: Ints, own: Ints, total: Ints) -> Ints:
 
 def _deaths(section: Section, rows: Ints, own: Ints) -> tuple[_Deaths, ...]:
     found = []
-    for number in np.unique(rows[:, 3]):
+    for number in sorted(set(rows[:, 3].tolist())):
         which = np.flatnonzero(rows[:, 3] == number)
         one = rows[which]
         found.append(

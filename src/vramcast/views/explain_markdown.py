@@ -44,7 +44,7 @@ def explanation_markdown(explanation: Explanation, depth: int = DEFAULT_DEPTH) -
         "",
         "## What each switch saves",
         "",
-        *([explanation.why_no_advice] if explanation.advice is None else _advice(explanation.advice)),
+        *_advice(explanation.advice),
         "",
         "# The textbook beside the truth",
         "",

@@ -45,11 +45,7 @@ def print_explanation(explanation: Explanation, console: Console, depth: int = D
         Text(explanation.why_no_formula, style="dim") if explanation.formula is None else _formula(explanation.formula)
     )
     _title(console, "What each switch saves")
-    console.print(
-        Text(explanation.why_no_advice, style="dim")
-        if explanation.advice is None
-        else advice_renderable(explanation.advice)
-    )
+    console.print(advice_renderable(explanation.advice))
     _title(console, "The textbook beside the truth")
     print_model_textbook(explanation.textbook, console)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
 from vramcast.tapes.expressions import DIMENSIONS
 from vramcast.tapes.inventory import TapeFile, certified_words, guard_words, settings_words
@@ -28,7 +29,7 @@ def tape_head_lines(tape: Tape, values: Mapping[str, int]) -> list[str]:
     lines = [
         f"model     {tape.key.get('structure', {}).get('model_type', '')}",
         f"settings  {settings_words(tape)}",
-        f"recorded  {', '.join(f'{name} {version}' for name, version in tape.versions.items())}",
+        f"recorded  {_versions(tape)}",
         f"holds for {guard_words(tape)}",
         f"letters   {', '.join(said)}",
         "rows      number of the row, + allocates: bytes, tensor, operator, category → row that frees it; − frees",
@@ -60,23 +61,30 @@ def operator_lines(section: ShownSection) -> list[str]:
 
 
 def tape_file_lines(files: Iterable[TapeFile]) -> Iterator[str]:
-    """Every file, and under it the tapes it holds."""
+    """Every file; under it, for each setting, the tapes that differ in the conditions they hold under."""
     for file in files:
         number = "1 tape" if file.number_of_tapes == 1 else f"{file.number_of_tapes} tapes"
-        yield f"{file.name}  {file.origin}, {format_bytes(file.size_bytes)}, {number}"
-        for tape in file.tapes:
-            yield from _tape_lines(tape)
+        versions = dict.fromkeys(_versions(tape) for tape in file.tapes)
+        recorded = "".join(f", recorded from {each}" for each in versions)
+        yield f"{file.name}  {file.origin}, {format_bytes(file.size_bytes)}, {number}{recorded}"
+        for settings, tapes in groupby(sorted(file.tapes, key=_settings), key=_settings):
+            yield f"  {settings}"
+            yield from (f"    {_conditions(tape)}" for tape in tapes)
 
 
-def _tape_lines(tape: Tape) -> Iterator[str]:
+def _settings(tape: Tape) -> str:
     model = tape.key.get("structure", {}).get("model_type", "")
-    yield f"  {tape.key.get('part', '')} of {model}: {settings_words(tape)}"
-    guards = guard_words(tape)
-    if guards:
-        yield f"    holds for {guards}"
-    versions = ", ".join(f"{name} {version}" for name, version in tape.versions.items())
-    places = f"; certified at {len(tape.certified)} sizes" if tape.certified else ""
-    yield f"    recorded with {versions}{places}"
+    return f"{tape.key.get('part', '')} of {model}: {settings_words(tape)}"
+
+
+def _conditions(tape: Tape) -> str:
+    places = len(tape.certified)
+    certified = f"; certified at {places} {'size' if places == 1 else 'sizes'}" if places else ""
+    return f"{guard_words(tape) or 'holds everywhere'}{certified}"
+
+
+def _versions(tape: Tape) -> str:
+    return ", ".join(f"{name} {version}" for name, version in tape.versions.items())
 
 
 def _block_lines(loop: str, rows: Iterable[ShownRow]) -> Iterator[str]:
