@@ -135,6 +135,8 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    model_types: list[str] = []
+    """Families that ship; none named: all."""
     model: list[ModelRow]
     optimizer: list[OptimizerRow]
     generation: list[GenerationRow] = []
@@ -225,7 +227,7 @@ def planned_tapes(
     found: dict[str, PlannedTape] = {}
     for preset in preset_names() if presets is None else presets:
         config = load_model(preset, offline=True)
-        if only and config.model_type not in only:
+        if any(chosen and config.model_type not in chosen for chosen in (only, selected.model_types)):
             continue
         for row in rows:
             if not row.model_types or config.model_type in row.model_types:
