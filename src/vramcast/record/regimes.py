@@ -47,17 +47,19 @@ _MANY_SEQUENCES: Three = (3109, 3251, 4096)
 """Of one token each: enough for every kernel that changes its path with the number of tokens, as the lengths below are."""
 _LENGTHS: dict[tuple[bool, bool | None], Three] = {
     (False, None): (101, 149, 256),
-    (False, True): (16 * 97, 16 * 101, 256),
+    (False, True): (16 * 97, 32 * 53, 256),
     (False, False): (101, 149, 250),
     (True, None): (3109, 3251, 4096),
-    (True, True): (16 * 193, 16 * 197, 4096),
+    (True, True): (16 * 193, 32 * 101, 4096),
     (True, False): (3109, 3251, 4090),
 }
-"""(one sequence alone, multiple of `MASK_ALIGNMENT` or None where it does not matter) -> lengths."""
+"""(one sequence alone, multiple of `MASK_ALIGNMENT` or None where it does not matter) -> lengths.
+
+Of two multiples only one is a multiple of 32 as well, else lengths rounded up to 32 would look like lengths with 16 added."""
 _WIDE_WINDOW: Three = (4001, 4507, 8192)
 _NARROW_WINDOW: Three = (71, 73, 64)
 _HEADS: tuple[tuple[int, dict[int, Three]], ...] = (
-    (192, {8: (104, 88, 64), 4: (52, 44, 36), 2: (26, 22, 34), 1: (13, 11, 33)}),
+    (192, {8: (104, 88, 64), 4: (52, 44, 36), 2: (26, 22, 34), 1: (13, 23, 33)}),
     (224, {8: (208, 200, 216), 4: (196, 212, 204), 2: (206, 214, 202), 1: (197, 211, 201)}),
     (256, {8: (232, 248, 256), 4: (236, 244, 252), 2: (226, 254, 250), 1: (227, 239, 255)}),
     (10**9, {8: (296, 328, 320), 4: (316, 332, 300), 2: (262, 274, 310), 1: (257, 263, 301)}),

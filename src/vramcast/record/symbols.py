@@ -89,7 +89,9 @@ class Symbols:
             for multiple in _MULTIPLES
             for shift in ("", *(f"{shift:+d}" for shift in _SHIFTS[letter] if shift))
         ]
-        return [atom for atom in shifted + rounded if min(self.values(atom)) > 1]
+        # Flash attention pads heads that are no multiple of 8.
+        heads = ["up8(D)"] if "D" in letters and all(values["D"] % 8 for values in self._sets) else []
+        return [atom for atom in shifted + rounded + heads if min(self.values(atom)) > 1]
 
     def _solve(self, first: int, second: int) -> Expression:
         plain = self._monomial(first, second)

@@ -127,6 +127,7 @@ def _step(
 
 def _gradients_alone(machine: VirtualGPU, end_section: Callable[[str], None], model: Any, scaler: Any) -> None:
     machine.categories.module_is_entered(model)
+    machine.library.assume_forward_ran()
     end_section("after_forward")
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter)

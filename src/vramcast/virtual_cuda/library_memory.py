@@ -18,6 +18,9 @@ GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm"
 LT_OPERATORS = frozenset(("addmm", "_scaled_mm"))
 """Those that go through cuBLASLt (`addmm` with a one-dimensional bias)."""
 
+CUBLAS_WORKSPACE, CUBLASLT_WORKSPACE = "cublas workspace", "cublaslt workspace"
+"""What they are called in the timeline."""
+
 
 class LibraryMemory:
     """Allocates for libraries what no operator returns."""
@@ -35,12 +38,17 @@ class LibraryMemory:
         if buffers:
             self._scratch(device, name, buffers)
 
+    def assume_forward_ran(self) -> None:
+        """For a step without its model: the forward pass, which multiplies matrices, has taken this thread's workspaces already."""
+        device, stream = self._machine.current_device, self._machine.current_stream
+        self._kept.update((device, stream, False, op) for op in (CUBLAS_WORKSPACE, CUBLASLT_WORKSPACE))
+
     def _take_workspaces(self, device: int, name: str) -> None:
         """One workspace for each handle and stream; handles belong to threads, and CUDA's backward runs on a thread of its own."""
         workspace = self.workspace
         if name in LT_OPERATORS:
-            self._take(device, workspace.lt_workspace_bytes, "cublaslt workspace", workspace.lt_persistent)
-        self._take(device, workspace.workspace_bytes, "cublas workspace", workspace.persistent)
+            self._take(device, workspace.lt_workspace_bytes, CUBLASLT_WORKSPACE, workspace.lt_persistent)
+        self._take(device, workspace.workspace_bytes, CUBLAS_WORKSPACE, workspace.persistent)
 
     def _take(self, device: int, nbytes: int, op: str, persistent: bool) -> None:
         if not nbytes:
