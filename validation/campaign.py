@@ -24,8 +24,8 @@ sys.path[:0] = [str(_ROOT), str(_ROOT / "src")]
 from validation.campaign_child import describe_machine, run_child  # noqa: E402
 from validation.campaign_jobs import CampaignJob, all_jobs, rehearsal_jobs  # noqa: E402
 from validation.campaign_process import SNAPSHOT_VARIABLE, MeasuringProcess, Outcome, allocator_variables, job_command  # noqa: E402
-from validation.campaign_records import Record, append_record, measured_keys, record_key  # noqa: E402
 from validation.campaign_schedule import run_within_budget  # noqa: E402
+from vramcast.measure.records import Record, append_record, measured_keys, record_key  # noqa: E402
 
 RECORDS = Path(__file__).with_name("records")
 _DESCRIBE_TIMEOUT_SECONDS = 120.0

@@ -11,7 +11,8 @@ import torch
 from validation.campaign_jobs import CampaignJob
 from validation.campaign_training import model_config
 from vramcast.record.building import DTYPES, ModelBuilder, attention_backend
-from vramcast.record.caches import cache_arguments
+from vramcast.record.caches import cached_tensors
+from vramcast.record.generation_loop import generate_greedily
 
 if TYPE_CHECKING:
     from validation.campaign_machine import Machine
@@ -35,6 +36,7 @@ def run_generation(job: CampaignJob, machine: Machine, ready: Callable[[], None]
     ready()
     with machine.entered():
         model = (build() if built is None else built).to(machine.device).eval()
+        machine.adopt(model)
         machine.mark("after_load")
         with attention_backend(options.attention):
             _generate(options, machine, model)
@@ -43,31 +45,24 @@ def run_generation(job: CampaignJob, machine: Machine, ready: Callable[[], None]
 
 
 def _generate(options: SimpleNamespace, machine: Machine, model: Any) -> None:
-    from transformers import GenerationConfig
-
-    # Without an end-of-text token every sequence gets all its tokens.
-    model.generation_config = GenerationConfig(pad_token_id=0)
     shape = (options.batch_size, options.prompt_length)
-    prompt = torch.randint(model.config.get_text_config().vocab_size, shape).to(machine.device)
+    machine.vocab_size = model.config.get_text_config().vocab_size
+    prompt = machine.batch(*shape)
     attention_mask = torch.ones(shape, dtype=torch.long, device=machine.device)
+    machine.set_category(attention_mask, "inputs")
     forwards = 0
 
-    def forward_done(*_: Any) -> None:
+    def forward_done(module: Any, args: Any, output: Any) -> None:
         nonlocal forwards
         forwards += 1
+        for tensor in cached_tensors(output.past_key_values):
+            machine.set_category(tensor, "kv_cache")
         if forwards == 1:
             machine.mark("after_prefill")
         elif forwards == options.max_new_tokens:
             machine.mark("after_decode")
 
     handle = model.register_forward_hook(forward_done)
-    model.generate(
-        prompt,
-        attention_mask=attention_mask,
-        do_sample=False,
-        max_new_tokens=options.max_new_tokens,
-        use_cache=True,
-        disable_compile=True,
-        **cache_arguments(options, model),
-    )
+    with machine.in_phase("prefill"):
+        generate_greedily(options, model, prompt, attention_mask)
     handle.remove()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,16 @@ DEFAULT_COST_SECONDS = 5.0
 _TABLE = Path(__file__).with_name("campaign_jobs.toml")
 _PRESETS = Path(__file__).parents[1] / "src" / "vramcast" / "models" / "presets"
 _NOTES_KEY = "_vramcast"
+_SHORT = {
+    "batch_size": "b",
+    "sequence_length": "t",
+    "prompt_length": "p",
+    "max_new_tokens": "n",
+    "dropout": "drop",
+    "gradient_accumulation_steps": "accum",
+    "checkpointing": "ckpt-",
+}
+"""What stands before a value in the id of a job of a grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +52,12 @@ class CampaignJob:
 
     def config(self) -> dict[str, Any]:
         """The object of the model's config.json, with the job's own values put in."""
+        own = self.fields.get("config", {})
+        if "model_type" in own:  # the whole of a model that is no preset
+            return dict(own)
         text = (_PRESETS / f"{self.fields['model']}.json").read_text(encoding="utf-8")
         preset = {key: value for key, value in json.loads(text).items() if key != _NOTES_KEY}
-        return preset | self.fields.get("config", {})
+        return preset | own
 
     def to_dict(self) -> dict[str, Any]:
         """What a record keeps of the job."""
@@ -50,7 +65,7 @@ class CampaignJob:
 
 
 def all_jobs() -> tuple[CampaignJob, ...]:
-    """The campaign for a GPU, in order of value."""
+    """The campaign for a GPU, in order of value: first the rows that are written out, then those of the grids."""
     return _jobs()["jobs"]
 
 
@@ -74,9 +89,26 @@ def find_job(job_id: str) -> CampaignJob:
 @cache
 def _jobs() -> dict[str, tuple[CampaignJob, ...]]:
     table = tomllib.loads(_TABLE.read_text(encoding="utf-8"))
-    return {name: tuple(_job(row) for row in rows) for name, rows in table.items()}
+    return {
+        "jobs": tuple(_job(row) for row in (*table["jobs"], *_rows_of(table["grids"]))),
+        "rehearsal": tuple(_job(row) for row in (*table["rehearsal"], *_rows_of(table["rehearsal_grids"]))),
+    }
+
+
+def _rows_of(grids: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for grid in grids:
+        yield from _grid_rows(grid)
+
+
+def _grid_rows(grid: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for every combination of the values that a grid varies, the last name varying fastest."""
+    common = {key: value for key, value in grid.items() if key != "vary"}
+    names = list(grid["vary"])
+    for values in itertools.product(*grid["vary"].values()):
+        words = [f"{_SHORT.get(name, '')}{value}" for name, value in zip(names, values, strict=True)]
+        yield common | dict(zip(names, values, strict=True)) | {"id": "-".join([grid["id"], *words])}
 
 
 def _job(row: dict[str, Any]) -> CampaignJob:
-    own = {key: row.pop(key) for key in ("id", "kind", "cost_seconds") if key in row}
-    return CampaignJob(**own, fields=row)
+    own = {key: row[key] for key in ("id", "kind", "cost_seconds") if key in row}
+    return CampaignJob(**own, fields={key: value for key, value in row.items() if key not in own})

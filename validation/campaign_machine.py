@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import importlib
 import os
-import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from vramcast.measure.allocator_readings import (
+    allocator_memory,
+    allocator_statistics,
+    describe_gpu,
+    device_used_bytes,
+    software_versions,
+)
 
 MachineKind = Literal["cuda", "cpu", "virtual"]
 MACHINE_KINDS: tuple[MachineKind, ...] = ("cuda", "cpu", "virtual")
 
 _MIB = 1 << 20
-_STATISTICS = (
-    "active_bytes.all.peak",
-    "requested_bytes.all.peak",
-    "inactive_split_bytes.all.peak",
-    "allocated_bytes.small_pool.peak",
-    "allocated_bytes.large_pool.peak",
-    "reserved_bytes.small_pool.peak",
-    "reserved_bytes.large_pool.peak",
-    "segment.all.peak",
-    "allocation.all.allocated",
-    "num_alloc_retries",
-    "num_ooms",
-)
+_NO_READINGS = dict.fromkeys(("allocated_bytes", "reserved_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
 
 
 @dataclass(slots=True)
 class Machine:
-    """A device to measure on, and its readings; on the CPU the readings of the CUDA allocator are None."""
+    """A device to measure on, and its readings; on the CPU those of the CUDA allocator are None, and storages are watched.
+
+    It is also the stage that the loop of `vramcast.record.training_loop` runs on.
+    """
 
     kind: MachineKind
     gpu: str = ""
@@ -44,9 +40,14 @@ class Machine:
     expandable_segments: bool = False
     simulator: Any = None
     """The `VirtualGPU`, while it is entered."""
+    watch: Any = None
+    """The `StorageWatch` of the CPU, while it is entered."""
     marks: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     """What else a job has to say."""
+    vocab_size: int = 1
+    """Tokens are drawn below it."""
+    step: int | None = None
 
     @property
     def device(self) -> str:
@@ -61,18 +62,62 @@ class Machine:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """What has to surround the code of a job."""
-        if self.kind != "virtual":
+        if self.kind == "cuda":
             yield
-            return
-        # Imported late and by name: these rooms need pydantic, which a machine with only PyTorch may lack.
-        hardware, allocator = (
-            importlib.import_module("vramcast.hardware"),
-            importlib.import_module("vramcast.allocator"),
-        )
+        elif self.kind == "cpu":
+            with self._storage_watch() as self.watch:
+                yield
+        else:
+            with self._virtual_gpu() as self.simulator:
+                yield
+
+    def _storage_watch(self) -> Any:
+        # Imported late and by name, here and below: these rooms need pydantic, which a machine with only PyTorch may lack.
+        try:
+            return importlib.import_module("vramcast.measure.storage_watch").StorageWatch("cpu")
+        except ModuleNotFoundError as error:
+            self.notes["live"] = f"not measured: {error}"
+            return nullcontext()
+
+    def _virtual_gpu(self) -> Any:
+        allocator, hardware = (importlib.import_module(f"vramcast.{room}") for room in ("allocator", "hardware"))
         simulator_class = importlib.import_module("vramcast.virtual_cuda").VirtualGPU
         config = allocator.AllocatorConfig(expandable_segments=self.expandable_segments)
-        with simulator_class(hardware.find_gpu(self.gpu), allocator_config=config) as self.simulator:
-            yield
+        return simulator_class(hardware.find_gpu(self.gpu), allocator_config=config)
+
+    # -- the stage of a loop -------------------------------------------------------------------------------------------
+
+    def begin_step(self, step: int) -> None:
+        """Marks that follow are of this optimizer step."""
+        self.step = step
+
+    def batch(self, batch_size: int, sequence_length: int) -> torch.Tensor:
+        """Random token ids."""
+        ids = torch.randint(self.vocab_size, (batch_size, sequence_length)).to(self.device)
+        self.set_category(ids, "inputs")
+        return ids
+
+    def in_phase(self, name: str) -> AbstractContextManager[None]:
+        """Tell what watches, if anything does."""
+        watching = self.simulator or self.watch
+        phase: AbstractContextManager[None] = nullcontext() if watching is None else watching.in_phase(name)
+        return phase
+
+    def end(self, mark: str) -> None:
+        """A part of the loop ends here."""
+        self.mark(mark)
+
+    def adopt(self, model: Any) -> None:
+        """Count a model that was built before; on a GPU its move is seen."""
+        if self.watch is not None:
+            self.watch.adopt(model)
+
+    def set_category(self, tensor: torch.Tensor, category: str) -> None:
+        """Say what a tensor is for, where somebody keeps account."""
+        if self.watch is not None:
+            self.watch.set_category(tensor, category)
+
+    # -- readings ------------------------------------------------------------------------------------------------------
 
     def synchronize(self) -> None:
         """Wait for the device; errors of its kernels are raised here."""
@@ -81,54 +126,46 @@ class Machine:
 
     def memory(self) -> dict[str, int | None]:
         """Bytes now and the peaks so far."""
-        names = ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved")
-        keys = ("allocated_bytes", "reserved_bytes", "peak_allocated_bytes", "peak_reserved_bytes")
-        if not self.has_allocator:
-            return dict.fromkeys(keys)
-        return {key: int(getattr(torch.cuda, name)()) for key, name in zip(keys, names, strict=True)}
+        return {**_NO_READINGS, **(allocator_memory() if self.has_allocator else {})}
 
-    def mark(self, name: str, step: int | None = None) -> None:
+    def mark(self, name: str) -> None:
         """Keep the readings of this instant."""
-        self.marks.append({"name": name, "step": step, **self.memory(), "device_used_bytes": self.device_used_bytes()})
+        if self.watch is not None:
+            self.watch.mark(name)
+        self.marks.append(
+            {"name": name, "step": self.step, **self.memory(), "device_used_bytes": self.device_used_bytes()}
+        )
 
     def device_used_bytes(self) -> int | None:
         """What the whole device holds by the driver's count, all processes together."""
-        if not self.has_allocator:
-            return None
-        free, total = torch.cuda.mem_get_info()
-        return int(total - free)
+        return device_used_bytes() if self.has_allocator else None
 
     def readings(self) -> dict[str, Any]:
         """Everything that is read at the end of a job."""
         peaks = self.memory()
-        statistics = torch.cuda.memory_stats() if self.has_allocator else {}
-        return {
+        readings = {
             "peak_allocated_bytes": peaks["peak_allocated_bytes"],
             "peak_reserved_bytes": peaks["peak_reserved_bytes"],
             "device_used_bytes": self.device_used_bytes(),
             "process_used_bytes": process_used_bytes() if self.kind == "cuda" else None,
             "marks": self.marks,
             "notes": self.notes,
-            "memory_stats": {name: int(statistics[name]) for name in _STATISTICS if name in statistics},
+            "memory_stats": allocator_statistics() if self.has_allocator else {},
         }
+        if self.watch is not None:
+            live_readings = importlib.import_module("vramcast.measure.live").live_readings
+            readings["live"] = live_readings(self.watch.timeline).to_dict()
+        return readings
 
     def describe(self) -> dict[str, Any]:
         """The `versions` and `gpu` of a record."""
-        with self.entered():
-            return {"versions": _versions(self.kind), "gpu": self._gpu()}
+        with self._virtual_gpu() if self.kind == "virtual" else nullcontext():
+            return {"versions": software_versions(has_cuda=self.kind == "cuda"), "gpu": self._gpu()}
 
     def _gpu(self) -> dict[str, Any]:
         if not self.has_allocator:
             return {"name": "cpu", "kind": self.kind}
-        properties = torch.cuda.get_device_properties(0)
-        return {
-            "name": torch.cuda.get_device_name(0),
-            "kind": self.kind,
-            "compute_capability": list(torch.cuda.get_device_capability(0)),
-            "total_memory_bytes": int(torch.cuda.mem_get_info()[1]),
-            "multiprocessor_count": int(properties.multi_processor_count),
-            "driver": _driver_version() if self.kind == "cuda" else "",
-        }
+        return {**describe_gpu(), "kind": self.kind, "driver": _driver_version() if self.kind == "cuda" else ""}
 
 
 def process_used_bytes() -> int | None:
@@ -156,21 +193,3 @@ def _nvidia_smi(arguments: list[str]) -> list[str]:
 def _driver_version() -> str:
     answer = _nvidia_smi(["--query-gpu=driver_version", "--format=csv,noheader"])
     return answer[0] if answer else ""
-
-
-def _versions(kind: MachineKind) -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for library in ("transformers", "vramcast"):
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            found[library] = _source_version(library)
-    if kind == "cuda":
-        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-    return found
-
-
-def _source_version(library: str) -> str:
-    """Version of a package that is on the path without being installed."""
-    module = importlib.import_module(library)
-    return f"{getattr(module, '__version__', 'unknown')} ({Path(str(module.__file__)).parent.name})"

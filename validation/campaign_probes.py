@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from validation.campaign_jobs import CampaignJob
 from validation.campaign_probe_attention import scratch_attention, sdpa_choice
+from validation.campaign_probe_attention_memory import cudnn_attention, split_kv
 from validation.campaign_probe_context import context
 from validation.campaign_probe_cublas import cublas
 from validation.campaign_probe_operators import saved, scratch_operators
@@ -22,6 +23,8 @@ PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "cublas": cublas,
     "sdpa_choice": sdpa_choice,
     "scratch_attention": scratch_attention,
+    "split_kv": split_kv,
+    "cudnn_attention": cudnn_attention,
     "scratch_operators": scratch_operators,
     "saved": saved,
     "replay": replay_history,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from validation.campaign_child import GO
-from validation.campaign_records import Status
+from vramcast.measure.records import Status
 
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 SNAPSHOT_VARIABLE = "CAMPAIGN_SNAPSHOT"

@@ -12,7 +12,8 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ _ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_ROOT), str(_ROOT / "src")]
 
 import vramcast  # noqa: E402
+from validation.campaign_groups import error_groups, print_groups  # noqa: E402
 from validation.campaign_jobs import CampaignJob  # noqa: E402
-from validation.campaign_records import Record, read_records  # noqa: E402
+from validation.campaign_live import LiveRow, live_row, print_live_rows  # noqa: E402
 from vramcast.errors import VramcastError  # noqa: E402
 from vramcast.hardware import find_gpu  # noqa: E402
+from vramcast.measure.records import Record, read_records  # noqa: E402
 
 RECORDS = Path(__file__).with_name("records")
 MISS_PERCENT = 2.0
@@ -51,6 +54,7 @@ class Row:
     predicted_device_used_bytes: int
     instants: dict[str, tuple[int, int]]
     """Mark -> (measured, predicted) bytes allocated when it was last passed."""
+    job: dict[str, Any] = field(default_factory=dict)
 
     @property
     def allocated_percent(self) -> float:
@@ -82,13 +86,16 @@ def records_table(folder: str | Path) -> list[Row]:
     return sorted(rows, key=lambda row: row.worst_percent, reverse=True)
 
 
-def compared(records: Iterable[Record]) -> Iterator[Row | Unforecast]:
-    """A row for every training and generation record, or the reason why there is none."""
+def compared(records: Iterable[Record]) -> Iterator[Row | LiveRow | Unforecast]:
+    """A row for every training and generation record, or the reason why there is none; of a CPU's one of live tensors."""
     for record in _latest(records):
         if record.kind == "probe":
             continue
         if record.status != "ok":
             yield Unforecast(record.id, f"{record.status}: {record.message.splitlines()[0] if record.message else ''}")
+        elif "live" in record.readings and record.readings.get("peak_allocated_bytes") is None:
+            with _model_file(record) as (model, options):
+                yield live_row(record, model, options)
         elif record.readings.get("peak_allocated_bytes") is None:
             yield Unforecast(record.id, f"measured on {record.gpu['name']}, which has no CUDA allocator")
         else:
@@ -120,17 +127,25 @@ def _row(record: Record) -> Row | Unforecast:
         measured_device_used_bytes=readings.get("device_used_bytes"),
         predicted_device_used_bytes=forecast.device_used_bytes,
         instants={name: (nbytes, predicted[name]) for name, nbytes in measured.items() if name in predicted},
+        job=record.job,
     )
 
 
 def forecast_of(record: Record) -> Any:
     """What vramcast says of the record's job on the record's GPU."""
-    job = CampaignJob(record.id, "training", fields=record.job)
     ask = vramcast.training if record.kind == "training" else vramcast.generation
+    with _model_file(record) as (model, options):
+        return ask(model, offline=True, **options, **gpu_fields(record.gpu))
+
+
+@contextmanager
+def _model_file(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path of the job's config.json, and the fields of vramcast's job."""
+    job = CampaignJob(record.id, "training", fields=record.job)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
         config.write_text(json.dumps(job.config()), encoding="utf-8")
-        return ask(str(config), offline=True, **job.options(), **gpu_fields(record.gpu))
+        yield str(config), job.options()
 
 
 def gpu_fields(gpu: dict[str, Any]) -> dict[str, Any]:
@@ -213,15 +228,28 @@ def main(arguments: list[str] | None = None) -> int:
         print(
             f"measured with {versions}; forecast with torch {version('torch')}, transformers {version('transformers')}"
         )
-    _print_rows(rows)
+    if rows:
+        _print_rows(rows)
     for missing in found:
         if isinstance(missing, Unforecast):
             print(f"no forecast: {missing.id}: {missing.reason}")
     for line in summary(rows):
         print(_SUMMARY.format(**line))
+    _print_errors_by_kind(rows, [row for row in found if isinstance(row, LiveRow)])
     if options.probes:
         _print_probes(record for record in records if record.kind == "probe" and record.status == "ok")
     return 0
+
+
+def _print_errors_by_kind(rows: list[Row], live_rows: list[LiveRow]) -> None:
+    for quantity in ("allocated", "reserved"):
+        if rows:
+            errors = [(row.id, row.kind, row.job, getattr(row, f"{quantity}_percent")) for row in rows]
+            print_groups(f"peak {quantity} by kind of job", error_groups(errors))
+    if live_rows:
+        print_live_rows(live_rows)
+        errors = [(row.id, row.kind, row.job, row.percent) for row in live_rows]
+        print_groups("live tensors by kind of job", error_groups(errors))
 
 
 def _print_rows(rows: list[Row]) -> None:

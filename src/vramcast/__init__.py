@@ -9,9 +9,12 @@ vramcast.explanation("gpt2", batch_size=8).formula
 with vramcast.virtual_gpu("a100-80gb") as gpu:
     ...  # ordinary PyTorch code that says device="cuda"
 gpu.forecast()
+
+assert vramcast.run("train.py", "--batch-size", "8", gpu="rtx-4090").peak_reserved_bytes < 20 * 2**30
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from vramcast.errors import (
@@ -28,6 +31,7 @@ from vramcast.errors import (
 if TYPE_CHECKING:
     from vramcast.explain import Explanation
     from vramcast.forecast import Forecast
+    from vramcast.forecast.script_run import ScriptRun
     from vramcast.plan import FitMatrix, Sweep
     from vramcast.plan.ask import Workload
     from vramcast.virtual_cuda import VirtualGPU
@@ -47,6 +51,7 @@ __all__ = [
     "explanation",
     "fit",
     "generation",
+    "run",
     "sweep",
     "training",
     "virtual_gpu",
@@ -159,3 +164,31 @@ def virtual_gpu(gpu: str = "a100-80gb", **settings: Any) -> "VirtualGPU":
     from vramcast.hardware import find_gpu
 
     return virtual_gpu_class()(find_gpu(gpu), **settings)
+
+
+def run(
+    script: str | PathLike[str],
+    *arguments: str,
+    module: bool = False,
+    folder: str | PathLike[str] | None = None,
+    **options: Any,
+) -> "ScriptRun":
+    """Run a training or generation script, unmodified, on a virtual GPU, in a process of its own.
+
+    `vramcast run` on the command line. For tests: `assert vramcast.run("train.py", gpu="rtx-4090").verdict == "fits"`.
+
+    Args:
+        script: path of a Python script, or the name of a module.
+        arguments: the script's own.
+        module: run it as `python -m` does.
+        folder: the folder to run in; the current one if not given.
+        options: `gpu`, `steps`, `until_end`, `capacity` and the other fields of `vramcast.job.script.ScriptOptions`.
+
+    Raises:
+        InputError: an option is unknown or its value not usable.
+        RecordingError: the script cannot be followed.
+        MissingExtraError: torch is not installed.
+    """
+    from vramcast.forecast.script_process import run_in_process
+
+    return run_in_process(script, arguments, module=module, folder=folder, **options)

@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from validation.campaign_generation import run_generation
+from validation.campaign_groups import error_groups
 from validation.campaign_jobs import find_job
+from validation.campaign_live import LiveRow
 from validation.campaign_machine import Machine
-from validation.campaign_records import Record, append_record
 from validation.campaign_training import run_training
 from validation.compare_records import (
     Row,
@@ -17,6 +19,8 @@ from validation.compare_records import (
     records_table,
     summary,
 )
+
+from vramcast.measure.records import Record, append_record
 
 GPU = {"name": "NVIDIA H200", "kind": "virtual", "total_memory_bytes": 143771 << 20}
 VERSIONS = {"torch": "2.13.0", "transformers": "5.23.0"}
@@ -112,3 +116,39 @@ def test_rows_are_made_for_measured_jobs_only(measured: Record) -> None:
     probe = _with(measured, kind="probe")
     (row,) = compared([probe, measured])
     assert isinstance(row, Row)
+
+
+@pytest.mark.parametrize("name", ["tiny-llama-fp32-math", "tiny-gpt2-ckpt-full-sgd-momentum", "tiny-gen-gpt2-static"])
+def test_the_cpus_live_tensors_are_compared(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    job = find_job(name)
+    measure = run_training if job.kind == "training" else run_generation
+    readings = measure(job, Machine("cpu"), lambda: None)
+    record = Record(job.id, job.kind, job.to_dict(), readings, VERSIONS, {"name": "cpu", "kind": "cpu"}, "ok")
+    (row,) = compared([record])
+    assert isinstance(row, LiveRow)
+    counters = 4 * 20 if "llama" in name else 0  # of AdamW, one for each parameter (the head is tied)
+    assert row.measured_bytes == row.predicted_bytes + counters > 0
+    assert row.worst_category == (f"optimizer_states -{counters} bytes" if counters else "")
+    append_record(tmp_path / "cpu.jsonl", record)
+    assert main([str(tmp_path)]) == 0
+    assert "live tensors by kind of job" in capsys.readouterr().out
+
+
+def test_errors_are_grouped_by_every_setting() -> None:
+    jobs = [
+        ("a", "training", {"model": "gpt2", "precision": "bf16"}, -4.0),
+        ("b", "training", {"model": "gpt2"}, 1.0),
+        ("c", "generation", {"model": "gpt2", "cache": "static"}, 0.0),
+    ]
+    groups = {(group.kind, group.setting, group.value): group for group in error_groups(jobs)}
+    everything = groups["training", "all", ""]
+    assert (everything.count, everything.median_percent, everything.worst_percent, everything.worst_id) == (
+        2,
+        2.5,
+        4.0,
+        "a",
+    )
+    assert groups["training", "precision", "fp32"].worst_id == "b"
+    assert groups["generation", "cache", "static"].count == 1
+    assert ("generation", "optimizer", "adamw") not in groups
+    assert next(iter(groups)) == ("training", "all", "")

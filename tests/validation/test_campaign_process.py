@@ -9,7 +9,8 @@ import pytest
 from validation.campaign_child import run_child
 from validation.campaign_jobs import find_job
 from validation.campaign_process import MeasuringProcess, allocator_variables
-from validation.campaign_records import read_records
+
+from vramcast.measure.records import read_records
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "validation" / "campaign.py"
@@ -116,7 +117,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert "train-gpt2-b8-fp32" in run.stdout
 
 
-def test_a_measured_job_on_the_cpu_has_marks_and_no_allocator(tmp_path: Path) -> None:
+def test_a_measured_job_on_the_cpu_has_live_tensors_and_no_allocator(tmp_path: Path) -> None:
     outcome = tmp_path / "outcome.json"
     run_child("tiny-train-gpt2-fp32", device="cpu", gpu="", outcome=outcome, wait=False)
     result = json.loads(outcome.read_text())
@@ -124,3 +125,24 @@ def test_a_measured_job_on_the_cpu_has_marks_and_no_allocator(tmp_path: Path) ->
     assert result["readings"]["peak_allocated_bytes"] is None
     names = [mark["name"] for mark in result["readings"]["marks"]]
     assert names == ["after_load", *["after_forward", "after_backward", "after_optimizer", "after_step"] * 3]
+    live = result["readings"]["live"]
+    assert live["peak_bytes"] == sum(live["breakdown"].values())
+    assert [mark["name"] for mark in live["marks"]] == names
+
+
+def test_a_job_is_measured_where_pydantic_is_absent(tmp_path: Path) -> None:
+    outcome = tmp_path / "outcome.json"
+    code = f"""
+import sys
+for name in ("pydantic", "cyclopts", "rich", "platformdirs", "pynvml"):
+    sys.modules[name] = None
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "src")!r}]
+from pathlib import Path
+from validation.campaign_child import run_child
+run_child("tiny-gen-gpt2-static", device="cpu", gpu="", outcome=Path({str(outcome)!r}), wait=False)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    result = json.loads(outcome.read_text())
+    assert (result["status"], result["message"]) == ("ok", "")
+    assert result["readings"]["notes"]["live"] == "not measured: import of pydantic halted; None in sys.modules"
+    assert [mark["name"] for mark in result["readings"]["marks"]] == ["after_load", "after_prefill", "after_decode"]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+import torch.backends.cudnn.rnn
+import torch.nn.attention.flex_attention as flex_attention
 import torch.nn.functional as F
+import torch.utils.cpp_extension as cpp_extension
+import transformers.modeling_utils
 from torch.nn.modules import module as module_hooks
 from torch.optim import optimizer as optimizer_hooks
 from torch.overrides import _get_current_function_mode_stack
@@ -24,7 +31,10 @@ PLACES = (
     torch, torch.Tensor, torch.nn.Parameter, torch.UntypedStorage, torch.cuda, torch.cuda.memory, torch.cuda.random,
     torch.cuda.streams, torch.cuda.amp, torch.accelerator, torch.autograd, torch.autograd.graph,
     torch.autograd.graph.saved_tensors_hooks, torch.version, torch.backends.cuda, torch.backends.cudnn, torch._C, F,
-    torch.optim.Optimizer, torch.utils.data.DataLoader,
+    torch.optim.Optimizer, torch.utils.data.DataLoader, torch.serialization, torch.nn.Module, torch.nn.UninitializedParameter,
+    torch.nn.UninitializedBuffer, torch.cuda.nvtx, torch.cuda.nccl, torch.cuda.graphs, torch.cuda.jiterator, torch.cuda.profiler,
+    torch._dynamo, torch.compiler, torch.autograd.profiler.profile, torch.backends.cudnn.rnn, flex_attention, cpp_extension, safetensors,
+    safetensors.torch, os, threading.Thread, transformers.modeling_utils,
 )  # fmt: skip
 HOOKS = (
     (module_hooks, "_global_forward_hooks"),
@@ -40,6 +50,9 @@ OPERATORS = (
     "aten::softmax.int",
     "aten::linear",
     "aten::sum",
+    "aten::lstm.input",
+    "aten::_cudnn_rnn",
+    "aten::_cudnn_rnn_backward",
 )
 
 
@@ -80,6 +93,12 @@ def use_everything() -> None:
     loss.backward()
     optimizer.step()
     torch.cuda.synchronize()
+    torch.nn.LSTM(4, 4).cuda()(torch.zeros(2, 1, 4, device="cuda"))
+    pickle.loads(pickle.dumps(model))
+    torch.compile(model)
+    thread = threading.Thread(target=torch.zeros, args=(1,), kwargs={"device": "cuda"})
+    thread.start()
+    thread.join()
     torch.set_default_device("cuda")
 
 
@@ -177,3 +196,47 @@ def test_tensors_that_outlive_the_machine_die_quietly() -> None:
     assert x.device.type == "meta"
     del x
     assert len(machine.timeline.events) == events
+
+
+def test_names_imported_by_others_are_put_back() -> None:
+    """A module that took the name before, and one that takes it while the machine is there."""
+    before = transformers.modeling_utils.safe_open
+    module = type(sys)("imports_meanwhile")
+    sys.modules[module.__name__] = module
+    try:
+        with virtual_gpu():
+            assert transformers.modeling_utils.safe_open is not before
+            exec("from torch.cuda import is_available\nfrom safetensors import safe_open", vars(module))
+            assert vars(module)["is_available"]()
+        assert transformers.modeling_utils.safe_open is before is vars(module)["safe_open"]
+        assert vars(module)["is_available"] is torch.cuda.is_available
+    finally:
+        del sys.modules[module.__name__]
+
+
+def test_libraries_forget_the_machine() -> None:
+    from accelerate.state import PartialState
+    from transformers.utils import is_torch_bf16_gpu_available, is_torch_cuda_available
+
+    asked = (is_torch_cuda_available, is_torch_bf16_gpu_available)
+    assert [function() for function in asked] == [False, False]
+    with virtual_gpu():
+        assert [function() for function in asked] == [True, True]
+        assert PartialState().device.type == "cuda"
+    assert [function() for function in asked] == [False, False]
+    assert PartialState._shared_state == {}
+
+
+def test_a_thread_that_outlives_the_machine_sees_torch_as_it_is() -> None:
+    begin, devices = threading.Event(), []
+
+    def make() -> None:
+        begin.wait()
+        devices.append(torch.zeros(1).device.type)
+
+    with virtual_gpu():
+        thread = threading.Thread(target=make)
+        thread.start()
+    begin.set()
+    thread.join()
+    assert devices == ["cpu"]

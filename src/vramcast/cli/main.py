@@ -22,8 +22,12 @@ COMMANDS = {
     "fit": "On which GPU MODEL fits, the largest batch and the longest sequence on each, and the cheapest that will do.",
     "sweep": "Memory to train MODEL at every pair of a batch size and a sequence length.",
     "explain": "Where each byte of training MODEL comes from: live tensors at the peak, the formula, switches, textbook beside truth.",
+    "run": "Run a training or generation script, unmodified, on a virtual GPU: peaks, live memory by source line, or the line that runs out.",
+    "measure": "Run the real step with random weights on the device present: forecast beside measurement, error by category.",
+    "watch": "Live memory of the GPUs and their processes, with the forecast of runs of vramcast on them.",
     "tapes": "Recorded tapes: list them, read one, record another.",
     "gpus": "The GPUs of the hardware file, with the memory their driver reports.",
+    "gpt": "Train a GPT and generate with it, for real, with the forecast beside the measurement.",
     "models": "The presets that ship with vramcast, with their parameters.",
 }
 """Each is a function of its own name in a file of its own name, imported when it is called. Its first line, for `vramcast --help`."""
@@ -43,7 +47,12 @@ def main(arguments: list[str] | None = None) -> None:
     for name, value in _QUICK_START.items():
         os.environ.setdefault(name, value)
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, help_on_error=False)
+        code = app(
+            _words(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+            help_on_error=False,
+        )
         sys.stdout.flush()
     except VramcastError as error:
         code = _refuse(str(error))
@@ -54,6 +63,15 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         code = _leave_quietly()
     sys.exit(code if isinstance(code, int) else EXIT_DONE)
+
+
+def _words(arguments: list[str]) -> list[str]:
+    """A script's own arguments are not vramcast's to read."""
+    if arguments[:1] != ["run"]:
+        return arguments
+    from vramcast.cli.script_arguments import delimited
+
+    return ["run", *delimited(arguments[1:])]
 
 
 def _leave_quietly() -> int:

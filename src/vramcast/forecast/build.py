@@ -1,6 +1,6 @@
 """Recording or tape and a GPU in, forecast out."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from vramcast.allocator import AllocatorConfig
 from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant, Verdict
@@ -9,6 +9,15 @@ from vramcast.forecast.source import Source
 from vramcast.hardware import GPU, ContextEstimate, cuda_context_bytes
 from vramcast.progress import Progress
 from vramcast.units import format_bytes
+
+
+class Judgement(NamedTuple):
+    """How a job fares on a card."""
+
+    verdict: Verdict
+    readings: Readings
+    """Within the card where the job runs there; without a limit where it does not."""
+    notes: tuple[str, ...] = ()
 
 
 def build_forecast(
@@ -20,17 +29,16 @@ def build_forecast(
     settings: dict[str, Any],
     allocator_config: AllocatorConfig,
     assumptions: tuple[str, ...] = (),
+    judgement: Judgement | None = None,
     progress: Progress | None = None,
 ) -> Forecast:
     """Replay a recording or a tape for one GPU and say what it comes to.
 
     Reserved memory depends on the card: near its limit the allocator gives cached memory back and tries again. So the replay is done
-    without a limit first; only where that natural peak does not fit is it done again within the card.
+    without a limit first; only where that natural peak does not fit is it done again within the card. A `judgement` stands for both.
     """
     context = cuda_context_bytes(gpu)
-    capacity = gpu.memory_total_bytes - context.bytes
-    natural = source.read(allocator_config, progress=progress)
-    verdict, readings, notes = _judge(source, natural, capacity, context, allocator_config)
+    verdict, readings, notes = judgement or judge(source, gpu, allocator_config, progress)
     return Forecast(
         workload=workload,
         model=model,
@@ -56,27 +64,31 @@ def build_forecast(
     )
 
 
-def _judge(
-    source: Source, natural: Readings, capacity: int, context: ContextEstimate, config: AllocatorConfig
-) -> tuple[Verdict, Readings, list[str]]:
+def judge(source: Source, gpu: GPU, config: AllocatorConfig, progress: Progress | None = None) -> Judgement:
+    """Replay without a limit, and within the card where that does not fit."""
+    context = cuda_context_bytes(gpu)
+    capacity = gpu.memory_total_bytes - context.bytes
+    natural = source.read(config, progress=progress)
     headroom = capacity - natural.peak_reserved_bytes
-    if headroom >= context.uncertainty_bytes:
-        return "fits", natural, []
     if headroom >= 0:
-        margin = f"the headroom of {format_bytes(headroom)} is within the uncertainty of the CUDA context"
-        return "tight", natural, [f"{margin} (± {format_bytes(context.uncertainty_bytes)})"]
+        return judge_headroom(natural, headroom, context)
     if capacity <= 0:
-        return "does_not_fit", natural, ["the CUDA context alone fills this GPU"]
+        return Judgement("does_not_fit", natural, ("the CUDA context alone fills this GPU",))
     limited = source.read(config, capacity)
     if limited.out_of_memory:
-        return "does_not_fit", natural, []
+        return Judgement("does_not_fit", natural)
     reserved = format_bytes(natural.peak_reserved_bytes)
     retries = f"the allocator must give cached memory back {limited.num_alloc_retries} times"
-    return (
-        "tight",
-        limited,
-        [f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time"],
-    )
+    note = f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time"
+    return Judgement("tight", limited, (note,))
+
+
+def judge_headroom(readings: Readings, headroom: int, context: ContextEstimate) -> Judgement:
+    """Of a job that stays within the card by `headroom` bytes."""
+    if headroom >= context.uncertainty_bytes:
+        return Judgement("fits", readings)
+    margin = f"the headroom of {format_bytes(headroom)} is within the uncertainty of the CUDA context"
+    return Judgement("tight", readings, (f"{margin} (± {format_bytes(context.uncertainty_bytes)})",))
 
 
 def _standing_assumptions(source: Source, context: ContextEstimate) -> list[str]:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vramcast.forecast.build import build_forecast
+from vramcast.forecast.build import Judgement, build_forecast, judge, judge_headroom
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.source import RecordedSource
+from vramcast.hardware import cuda_context_bytes
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda import VirtualGPU
 
 
-def forecast_of_run(machine: VirtualGPU, name: str = "code") -> Forecast:
+def forecast_of_run(
+    machine: VirtualGPU,
+    name: str = "code",
+    *,
+    judgement: Judgement | None = None,
+    assumptions: tuple[str, ...] = (),
+) -> Forecast:
     """The forecast of everything the virtual GPU has recorded so far."""
     return build_forecast(
         RecordedSource(machine.recording()),
@@ -21,4 +28,28 @@ def forecast_of_run(machine: VirtualGPU, name: str = "code") -> Forecast:
         model=name,
         settings={},
         allocator_config=machine.allocator_config,
+        judgement=judgement or judgement_of_run(machine),
+        assumptions=assumptions,
     )
+
+
+def judgement_of_run(machine: VirtualGPU, *, completed: bool = True) -> Judgement:
+    """How the code fared on the GPU.
+
+    Code that ran within a capacity has met its limit, and may have chosen its way by it: only a replay within the same capacity is
+    what happened.
+    """
+    source, config = RecordedSource(machine.recording()), machine.allocator_config
+    if machine.capacity_bytes is None:
+        return judge(source, machine.gpu, config)
+    readings = source.read(config, machine.capacity_bytes)
+    if not completed:
+        note = "memory ran out: the peaks are those until then, and the code needs more"
+        return Judgement("does_not_fit", readings, (note,))
+    context = cuda_context_bytes(machine.gpu)
+    headroom = machine.gpu.memory_total_bytes - context.bytes - readings.peak_reserved_bytes
+    judgement = judge_headroom(readings, headroom, context)
+    if not readings.num_alloc_retries:
+        return judgement
+    retries = f"to stay within this GPU the allocator gave cached memory back {readings.num_alloc_retries} times, which costs time"
+    return Judgement("tight", readings, (*judgement.notes, retries))

@@ -112,6 +112,8 @@ class ReferenceGPTForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore
     _supports_sdpa = True
     _supports_flash_attn = True
     _no_split_modules = ("Block",)
+    # For configurations that ask for it (tie_word_embeddings).
+    _tied_weights_keys = {"lm_head.weight": "token_embedding.weight"}  # noqa: RUF012  (the base class declares it so)
 
     def __init__(self, config: ReferenceGPTConfig) -> None:
         super().__init__(config)

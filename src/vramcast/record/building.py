@@ -1,4 +1,4 @@
-"""Real models from a configuration, on the virtual GPU: no weight is downloaded, drawn or held."""
+"""Real models from a configuration; on the virtual GPU no weight is downloaded, drawn or held."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def weight_dtype(precision: str) -> torch.dtype:
     return DTYPES.get(precision, torch.float32)
 
 
-def autocast_region(precision: str) -> Any:
+def autocast_region(precision: str, device: str = "cuda") -> Any:
     """A fresh autocast region for `amp-*` precisions, nothing otherwise."""
     if not precision.startswith("amp-"):
         return nullcontext()
-    return torch.autocast("cuda", DTYPES[precision.removeprefix("amp-")])
+    return torch.autocast(device, DTYPES[precision.removeprefix("amp-")])
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def attention_backend(attention: str) -> Iterator[None]:
 
 
 class ModelBuilder:
-    """Builds the model class that really runs a configuration; call it on the virtual GPU.
+    """Builds the model class that really runs a configuration; called on the virtual GPU, it draws no weights.
 
     The configuration is checked and the model's code imported when this is made, before anything is patched.
     """

@@ -10,9 +10,10 @@ import torch
 
 from vramcast.errors import InputError
 from vramcast.record.building import attention_backend
-from vramcast.record.caches import cache_arguments, cached_tensors
+from vramcast.record.caches import cached_tensors
 from vramcast.record.decode_unrolling import GenerationRun
 from vramcast.record.failures import explained
+from vramcast.record.generation_loop import generate_greedily
 from vramcast.timeline import Timeline
 from vramcast.timeline.decode import AFTER_DECODE
 from vramcast.virtual_cuda import VirtualGPU
@@ -67,25 +68,12 @@ def _copied(timeline: Timeline) -> Timeline:
 
 
 def _generate(job: GenerationJob, machine: VirtualGPU, model: Any) -> None:
-    from transformers import GenerationConfig
-
-    # Without an end-of-text token every sequence gets all its tokens; the checkpoint's own settings must not add it
-    # back.
-    model.generation_config = GenerationConfig(pad_token_id=0)
     shape = (job.batch_size, job.prompt_length)
     prompt = machine.host_tensor(shape, torch.long).to("cuda")
     attention_mask = torch.ones(shape, dtype=torch.long, device="cuda")
     machine.categories.set(attention_mask, "inputs")
     with machine.in_phase("prefill"):
-        model.generate(
-            prompt,
-            attention_mask=attention_mask,
-            do_sample=False,
-            max_new_tokens=job.max_new_tokens,
-            use_cache=True,
-            disable_compile=True,
-            **cache_arguments(job, model),
-        )
+        generate_greedily(job, model, prompt, attention_mask)
 
 
 class _StepWatch:

@@ -22,6 +22,8 @@ class CategoryKeeper:
         self._storages = storages
         # By id and not in a WeakSet: comparing tensors is an operator.
         self._parameters: dict[int, weakref.ref[torch.nn.Parameter]] = {}
+        self.most_elements = 0
+        """Elements of all parameters, when there were most."""
         self._births: dict[str, dict[int, StorageRecord]] = {"forward": {}, "recompute": {}}
 
     def set(self, tensor: torch.Tensor, category: Category) -> None:
@@ -36,13 +38,20 @@ class CategoryKeeper:
         if key not in self._parameters:
             self._parameters[key] = weakref.ref(parameter, lambda _: self._parameters.pop(key, None))
 
+    def forget_parameter(self, parameter: torch.nn.Parameter) -> None:
+        """Keep no weak reference to a parameter any longer."""
+        self._parameters.pop(id(parameter), None)
+
     def parameters(self) -> list[torch.nn.Parameter]:
         """All parameters that are alive."""
         return [parameter for reference in list(self._parameters.values()) if (parameter := reference()) is not None]
 
     def settle(self) -> None:
         """Mark the storages of all parameters and of their gradients."""
-        for parameter in self.parameters():
+        parameters = self.parameters()
+        with DisableTorchFunction():  # parameters of lazy modules refuse most questions
+            self.most_elements = max(self.most_elements, sum(parameter.numel() for parameter in parameters))
+        for parameter in parameters:
             self.set(parameter, "parameters")
             with DisableTorchFunction():
                 grad = parameter.grad

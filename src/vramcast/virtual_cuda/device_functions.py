@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from vramcast.virtual_cuda.devices import CPU, parse_device
+from vramcast.virtual_cuda.saved.locations import tensor_in_storage
 from vramcast.virtual_cuda.storages import HOST, TRUE_META, DisableTorchFunction, torch_device
-from vramcast.virtual_cuda.values import remember_value
+from vramcast.virtual_cuda.values import ATTRIBUTE, remember_value
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
@@ -36,6 +39,21 @@ def handles(*functions: Any) -> Callable[[Handler], Handler]:
 def _device(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     device = machine.storages.device_of(args[0])
     return func(*args) if device is None else torch_device(device)
+
+
+@handles(torch.device)
+def _named_device(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> torch.device:
+    return torch.device(*_numbers_named(args), **kwargs)
+
+
+@handles(torch._C._nn._parse_to)  # what `Module.to` reads its arguments with
+def _parse_to(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
+    return func(*_numbers_named(args), **kwargs)
+
+
+def _numbers_named(args: Any) -> Any:
+    """A bare number is that of an accelerator, which torch itself would look for."""
+    return (torch.device("cuda", args[0]), *args[1:]) if args and type(args[0]) is int else args
 
 
 @handles(T.is_cuda.__get__)  # type: ignore[attr-defined]
@@ -96,6 +114,8 @@ def move(
     formats = {} if memory_format is None else {"memory_format": memory_format}
     if current == target:
         return tensor.to(dtype, copy=copy, **formats)
+    if is_lazy(tensor):
+        return _uninitialised(machine, tensor, target, dtype)
     if current is not None and current >= 0 and target == HOST:
         machine.host_waits_for_stream(machine.current_stream)
     before = machine.forced_device, machine.operator_label
@@ -112,6 +132,17 @@ def move(
         return moved
     finally:
         machine.forced_device, machine.operator_label = before
+
+
+def _uninitialised(machine: VirtualGPU, tensor: T, target: int, dtype: torch.dtype) -> T:
+    """A tensor of a lazy module keeps its class, by which the module knows that it has no shape yet."""
+    before, machine.forced_device = machine.forced_device, target
+    try:
+        with DisableTorchFunction(), torch.no_grad():
+            data = torch.empty(0, dtype=dtype, device="meta")
+            return T._make_subclass(type(tensor), data, tensor.requires_grad)
+    finally:
+        machine.forced_device = before
 
 
 def _upload(machine: VirtualGPU, tensor: T, target: int, dtype: torch.dtype, formats: dict[str, Any]) -> T:
@@ -178,18 +209,58 @@ def _cpu(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
 
 @handles(T.data.__set__)  # type: ignore[attr-defined]
 def _set_data(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> None:
-    value = machine.value_of(args[1])
-    func(*args)
-    _carry_value(machine, args[0], value)
+    tensor, data = args
+    value = machine.value_of(data)
+    if machine.storages.device_of(tensor) is not None:
+        data = machine.virtual_on_host(data)
+    if machine.storages.device_of(tensor) is None and machine.storages.device_of(data) is not None:
+        # Inside, a real and a virtual tensor are of different types, whose data torch does not exchange; CPU and CUDA are not.
+        requires_grad = tensor.requires_grad
+        torch.utils.swap_tensors(tensor, data.detach())
+        tensor.requires_grad_(requires_grad)
+    else:
+        func(tensor, data)
+    _carry_value(machine, tensor, value)
 
 
 @handles(T.__deepcopy__)
 def _deepcopy(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> T:
-    # The copy gets the attributes of the original, whose known value is that of another storage.
-    value = machine.value_of(args[0])
-    copy: T = func(*args, **kwargs)
+    tensor, memo = args
+    value = machine.value_of(tensor)
+    if type(tensor) is T and machine.storages.of(tensor) is not None and tensor.is_leaf and id(tensor) not in memo:
+        copy = _copy_with_storage(machine, tensor, memo)
+    else:
+        copy = func(*args, **kwargs)
+    # The copy got the attributes of the original, whose known value is that of another storage.
     _carry_value(machine, copy, None if value is None else value.detach().clone())
     return copy
+
+
+def _copy_with_storage(machine: VirtualGPU, tensor: T, memo: dict[Any, Any]) -> T:
+    """As `Tensor.__deepcopy__` on a GPU: the whole storage is copied, once for all tensors in it."""
+    storages = memo.setdefault("torch", {})
+    with DisableTorchFunction():
+        storage = tensor.untyped_storage()
+        if storage._cdata not in storages:
+            storages[storage._cdata] = storage.clone()
+        layout = tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+        copy = tensor_in_storage(machine, storages[storage._cdata], *layout).requires_grad_(tensor.requires_grad)
+        memo[id(tensor)] = copy
+        attributes = {name: held for name, held in tensor.__dict__.items() if name != ATTRIBUTE}
+        gradient = tensor.grad
+    copy.__dict__.update(deepcopy(attributes, memo))
+    if gradient is not None:
+        copy.grad = deepcopy(gradient, memo)
+    return copy
+
+
+@handles(T.__reduce_ex__)
+def _reduce(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
+    if machine.storages.device_of(args[0]) in (None, TRUE_META) or type(args[0]) is not T:
+        return func(*args, **kwargs)
+    # Below its own check for a mode, so that it asks for the device with the mode on and pickles a storage, not a meta tensor.
+    with torch._C._EnableTorchFunction(), machine.function_mode:
+        return args[0]._reduce_ex_internal(args[1])
 
 
 def _carry_value(machine: VirtualGPU, tensor: T, value: T | None) -> None:

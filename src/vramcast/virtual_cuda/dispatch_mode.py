@@ -13,8 +13,13 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vramcast.errors import RecordingError
 from vramcast.virtual_cuda import dynamic_shapes
+from vramcast.virtual_cuda.absorbing_values import absorbing_result
+from vramcast.virtual_cuda.devices import parse_device
 from vramcast.virtual_cuda.gradient_sums import GradientSums
+from vramcast.virtual_cuda.machine_lock import MACHINE_LOCK
+from vramcast.virtual_cuda.refusals import library_advice
 from vramcast.virtual_cuda.storages import HOST, TRUE_META, DisableTorchFunction, raw_is_meta
 from vramcast.virtual_cuda.values import known_value, remember_value
 
@@ -43,6 +48,26 @@ _DEVICE_CHECKED = frozenset(
 _MOVES = frozenset("copy_ _to_copy".split())
 _HOST_OUTPUTS = {"_scaled_dot_product_efficient_attention": (2, 3), "_efficient_attention_forward": (2, 3)}
 """Results that CUDA leaves on the CPU: the random seed and offset, scalars, outside graph capture (`attention.cu`)."""
+_HOST_ARGUMENTS = _MOVES | {"_pack_padded_sequence", "_pack_padded_sequence_backward"}
+"""Operators that read a real CPU tensor among their arguments, as on a GPU."""
+_OWN_NAMESPACES = frozenset(
+    (
+        "aten",
+        "prims",
+        "prim",
+        "_c10d_functional",
+        "_c10d_functional_autograd",
+        "c10d",
+        "c10d_functional",
+        "fsdp",
+        "quantized",
+        "inductor",
+        "rngprims",
+        "torch_attn",
+        "profiler",
+        "_dtensor",
+    )
+)
 _LOSS_SCALE = frozenset(("_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_"))
 
 
@@ -68,6 +93,9 @@ def map_tensors(value: Any, function: Any) -> Any:
 class RecordingDispatchMode(TorchDispatchMode):
     """Runs every operator on `meta` and tells the machine what it allocated."""
 
+    is_on = False
+    """A thread may outlive the virtual GPU with the mode still on; then it only passes on."""
+
     def __init__(self, machine: VirtualGPU) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.machine = machine
@@ -82,6 +110,8 @@ class RecordingDispatchMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if not self.is_on:
+            return func(*args, **kwargs)
         for kind in types:
             if kind is FakeTensor:
                 return func(*args, **kwargs)
@@ -94,7 +124,7 @@ class RecordingDispatchMode(TorchDispatchMode):
             # Inference mode skips the keys at which composite operators decompose.
             with self, DisableTorchFunction():
                 return func.decompose(*args, **kwargs)
-        with DisableTorchFunction():
+        with MACHINE_LOCK, DisableTorchFunction():
             return self._run(func, args, kwargs)
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -102,7 +132,10 @@ class RecordingDispatchMode(TorchDispatchMode):
         if kwargs:
             flatten_tensors(kwargs.values(), tensors)
         virtual = [tensor for tensor in tensors if raw_is_meta(tensor)]
-        if not virtual and getattr(kwargs.get("device"), "type", "") != "meta":
+        named = getattr(kwargs.get("device"), "type", "")
+        if named == "cuda" or (named == "cpu" and virtual):
+            return self._run_on_named_device(func, args, kwargs)
+        if not virtual and named != "meta":
             return func(*args, **kwargs)
         known = self._operators.get(func)
         if known is None:
@@ -113,17 +146,24 @@ class RecordingDispatchMode(TorchDispatchMode):
         device = self._result_device(records)
         if device is None:
             return func(*args, **kwargs)
-        if name == "_local_scalar_dense":
+        if name in ("_local_scalar_dense", "item"):
             return machine.read_scalar(args[0])
+        if name == "is_nonzero":  # composite, and so seen only within a DTensor's own dispatch
+            return bool(machine.read_scalar(args[0]))
+        if name == "wait_tensor":  # its kernel for `meta` makes a new tensor, the others give back their argument
+            return args[0]
         if len(virtual) != len(tensors) or (device >= 0 and is_device_checked):
             if name == "copy_" and not raw_is_meta(args[0]):
+                known_source = machine.value_of(args[1])
+                if known_source is not None:
+                    return func(args[0], known_source)
                 machine.assumptions.add_with_line(
                     "a virtual value was copied into a real CPU tensor, which keeps its old content,"
                 )
                 return args[0]
             if device >= 0 and is_device_checked:
                 _check_devices(name, device, tensors, virtual, records)
-            args = map_tensors(args, machine.virtual_on_host) if name not in ("copy_", "_to_copy") else args
+            args = args if name in _HOST_ARGUMENTS else map_tensors(args, machine.virtual_on_host)
         if kwargs.get("generator") is not None:
             kwargs = {**kwargs, "generator": None}
         if name in _LOSS_SCALE:
@@ -137,6 +177,15 @@ class RecordingDispatchMode(TorchDispatchMode):
         self._finish(func, name, device, args, kwargs, out, value)
         machine.end_operator(func, name, device, args, kwargs, out)
         return out
+
+    def _run_on_named_device(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operator called where the function mode is off, as within a DTensor's own dispatch, names the device itself."""
+        machine = self.machine
+        before, machine.forced_device = machine.forced_device, parse_device(kwargs["device"], machine.current_device)
+        try:
+            return self._run(func, args, {**kwargs, "device": torch.device("meta")})
+        finally:
+            machine.forced_device = before
 
     def _result_device(self, records: list[Any]) -> int | None:
         """Tag of the results: forced by a move, else the highest of the inputs, else the device named in the call, else the current GPU."""
@@ -155,8 +204,10 @@ class RecordingDispatchMode(TorchDispatchMode):
         self, func: Any, name: str, args: Any, kwargs: dict[str, Any], tensors: list[torch.Tensor]
     ) -> Any:
         """Result of the operator on the real copies, or None where some input is unknown or large."""
-        if name in RANDOM_OR_UNINITIALISED or name.startswith("_foreach"):
+        if name in RANDOM_OR_UNINITIALISED:
             return None
+        if name.startswith("_foreach") and any(tensor.numel() != 1 for tensor in tensors):
+            return None  # lists of weights; only step counters are worth following
         if any(tensor.numel() > self.machine.max_known_elements for tensor in tensors):
             return None
         if not tensors and _requested_elements(args) > self.machine.max_known_elements:
@@ -183,11 +234,12 @@ class RecordingDispatchMode(TorchDispatchMode):
             real_args = map_tensors(args, copy_of)
             real_kwargs = {key: map_tensors(value, copy_of) for key, value in kwargs.items()}
         except LookupError:
-            return None
+            return absorbing_result(func, name, args, self.machine.value_of)
         if real_kwargs.get("device") is not None:
             real_kwargs["device"] = torch.device("cpu")
         try:
-            return func(*real_args, **real_kwargs)
+            result = func(*real_args, **real_kwargs)
+            return () if result is None else result  # a list that was written in place, copies and all
         except (RuntimeError, NotImplementedError):
             # Not an error of the user's code: the CPU lacks this kernel (fp8, some half types). The value is simply not known.
             return None
@@ -195,13 +247,30 @@ class RecordingDispatchMode(TorchDispatchMode):
     def _execute(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], value: Any) -> Any:
         if dynamic_shapes.is_dynamic(name, args):
             return dynamic_shapes.result(func, name, args, kwargs, value, self.machine.assumptions)
-        return func(*args, **kwargs)
+        if func.namespace in _OWN_NAMESPACES:
+            return func(*args, **kwargs)
+        return self._execute_custom(func, args, kwargs)
+
+    def _execute_custom(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operator that is not torch's: it can be followed if its library says what comes out of it."""
+        try:
+            out = func(*args, **kwargs)
+        except NotImplementedError as error:
+            advice = (
+                library_advice(func.namespace)
+                or "register a fake kernel for it (torch.library.register_fake), or do without it."
+            )
+            raise RecordingError(f"{func} has no rule for tensors without data: {advice}") from error
+        self.machine.assumptions.add_once(
+            f"of the operator {func} only the results are counted, no memory inside its kernel"
+        )
+        return out
 
     def _finish(
         self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any, value: Any
     ) -> None:
         machine = self.machine
-        if value is None and func._schema.is_mutable and name not in machine.VALUE_PRESERVING:
+        if value is None and func._schema.is_mutable and name != "set_" and name not in machine.VALUE_PRESERVING:
             for tensor in _written(func, args, kwargs):
                 record = machine.storages.of_storage(tensor.untyped_storage()) if raw_is_meta(tensor) else None
                 if record is not None:

@@ -12,12 +12,15 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from vramcast.virtual_cuda import device_functions, value_functions
+from vramcast.virtual_cuda.cuda_kernels.layer import AUTOCAST_KEY, CUDA_CHOICE_KEY
 from vramcast.virtual_cuda.devices import CPU, parse_device
+from vramcast.virtual_cuda.machine_lock import MACHINE_LOCK
 from vramcast.virtual_cuda.storages import HOST, TRUE_META
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
 
+_ALL_KEYS = torch._C.DispatchKeySet(AUTOCAST_KEY) | torch._C.DispatchKeySet(CUDA_CHOICE_KEY)
 HANDLERS: dict[Any, Any] = {**device_functions.HANDLERS, **value_functions.HANDLERS}
 
 FACTORIES = frozenset(
@@ -32,12 +35,22 @@ FACTORIES = frozenset(
 class DeviceFunctionMode(TorchFunctionMode):
     """Rewrites devices and answers for virtual tensors."""
 
+    is_on = False
+    """A thread may outlive the virtual GPU with the mode still on; then it only passes on."""
+
     def __init__(self, machine: VirtualGPU) -> None:
         super().__init__()
         self.machine = machine
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if not self.is_on:
+            with torch._C._ExcludeDispatchKeyGuard(_ALL_KEYS):
+                return func(*args, **kwargs)
+        with MACHINE_LOCK:
+            return self._answer(func, args, kwargs)
+
+    def _answer(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         handler = HANDLERS.get(func)
         if handler is not None:
             return handler(self.machine, func, args, kwargs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch._dynamo  # optimizers import it, and it must see torch unpatched
@@ -19,7 +20,6 @@ from vramcast.kernels.sdpa_choice import AttentionCall, AttentionChoice, Backend
 from vramcast.timeline import Allocation, Category, Event, EventKind, OperatorTable, Timeline
 from vramcast.timeline.events import ScratchCall
 from vramcast.timeline.recording import Recording
-from vramcast.virtual_cuda import out_of_memory
 from vramcast.virtual_cuda.categories import CategoryKeeper
 from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
@@ -29,9 +29,11 @@ from vramcast.virtual_cuda.library_memory import LibraryMemory
 from vramcast.virtual_cuda.modules import ModuleTracker
 from vramcast.virtual_cuda.operator_log import OperatorLog
 from vramcast.virtual_cuda.operator_steps import OperatorSteps
+from vramcast.virtual_cuda.out_of_memory import OutOfMemory, torch_error
 from vramcast.virtual_cuda.patches import installed_patches
 from vramcast.virtual_cuda.patches.storage_methods import reallocate
 from vramcast.virtual_cuda.phases import PhaseTracker
+from vramcast.virtual_cuda.source_lines import SourceLines, running_line
 from vramcast.virtual_cuda.storages import (
     HOST,
     HOST_ADDRESS_BASE,
@@ -68,30 +70,40 @@ class VirtualGPU:
         self,
         gpu: GPU,
         *,
-        allocator_config: AllocatorConfig | None = None,
+        allocator_config: AllocatorConfig | Literal["environment"] | None = None,
         capacity_bytes: int | None = None,
         device_count: int = 1,
         torch_version: str = torch.__version__,
         record: bool = True,
+        track_lines: bool = False,
+        mark_phases: bool = False,
     ) -> None:
         """Prepare a virtual GPU.
 
         Args:
             gpu: row of the hardware file.
-            allocator_config: settings of the caching allocator; PyTorch's defaults if not given.
+            allocator_config: settings of the caching allocator; PyTorch's defaults if not given. `environment`: those of
+                `PYTORCH_CUDA_ALLOC_CONF` when the code first uses the GPU, as in PyTorch.
             capacity_bytes: bytes the caching allocator may reserve before it runs out of memory; without limit if not given.
             device_count: how many such GPUs `torch.cuda.device_count()` answers.
             torch_version: the PyTorch release whose library behaviour (workspaces) is assumed.
             record: keep the timeline; without it only the peaks are followed.
+            track_lines: note the source line of every allocation in `source_lines`.
+            mark_phases: mark the ends of loading, forward, backward and optimizer step in the timeline, for code that does not.
         """
         self.gpu = gpu
         self.compute_capability = gpu.compute_capability or ASSUMED_CAPABILITY
         self.torch_version = torch_version
         self.device_count = device_count
-        self.allocator_config = allocator_config or AllocatorConfig()
+        self._allocator_config = allocator_config
         self.capacity_bytes = capacity_bytes
-        self.allocators = [CachingAllocator(self.allocator_config, capacity_bytes) for _ in range(device_count)]
         self.timeline = Timeline()
+        self.source_lines = SourceLines() if track_lines else None
+        self.out_of_memory: list[OutOfMemory] = []
+        """Every time memory ran out, whether the code caught the error or not."""
+        self._mark_phases = mark_phases
+        self.step_listeners: list[Callable[[Any], None]] = []
+        """Called with the optimizer after each of its steps."""
         self.assumptions = Assumptions()
         if gpu.compute_capability is None:
             self.assumptions.add(
@@ -160,6 +172,18 @@ class VirtualGPU:
 
     # -- what the user reads -------------------------------------------------------------------------------------------
 
+    @cached_property
+    def allocator_config(self) -> AllocatorConfig:
+        """Settings of the caching allocator, fixed from their first use."""
+        if self._allocator_config == "environment":
+            return AllocatorConfig.from_environment()
+        return self._allocator_config or AllocatorConfig()
+
+    @cached_property
+    def allocators(self) -> list[CachingAllocator]:
+        """One for each GPU."""
+        return [CachingAllocator(self.allocator_config, self.capacity_bytes) for _ in range(self.device_count)]
+
     @property
     def allocator(self) -> CachingAllocator:
         """Allocator of GPU 0, the one that is recorded."""
@@ -187,7 +211,7 @@ class VirtualGPU:
             operators = {} if self._operator_steps is None else self._operator_steps.tables()
         return Recording(
             timeline=self.timeline,
-            parameters=sum(parameter.numel() for parameter in self.categories.parameters()),
+            parameters=self.categories.most_elements,
             flops_per_step=self._flops_per_step(operators),
             kernels=dict(self.kernels),
             attention_choices=list(self.attention_choices),
@@ -225,6 +249,7 @@ class VirtualGPU:
         """Around the autograd engine: what forward left alive are the activations, and what it leaves in `.grad` the gradients."""
         if self.phases.backward_depth == 0:
             self.categories.survivors_are_activations("forward")
+            self._phase_ends("after_forward")
         self.phases.backward_depth += 1
         try:
             yield
@@ -232,6 +257,11 @@ class VirtualGPU:
             self.phases.backward_depth -= 1
             if self.phases.backward_depth == 0:
                 self.categories.settle()
+                self._phase_ends("after_backward")
+
+    def _phase_ends(self, mark: str) -> None:
+        if self._mark_phases:
+            self.mark(mark)
 
     def optimizer_step_begins(self, optimizer: Any) -> None:
         """Called before any optimizer's step."""
@@ -245,12 +275,17 @@ class VirtualGPU:
         self.categories.optimizer_keeps(optimizer)
         if self._operator_steps is not None:
             self._operator_steps.step_ends()
+        self._phase_ends("after_optimizer")
+        for listener in self.step_listeners:
+            listener(optimizer)
 
     def _on_outermost_module(self, module: torch.nn.Module, entering: bool) -> None:
         if self.phases.backward_depth:
             if not entering:
                 self.categories.survivors_are_activations("recompute")
         elif entering:
+            if not self.phases.ran_forward:
+                self._phase_ends("after_load")
             self.phases.ran_forward = True
             self.categories.module_is_entered(module)
 
@@ -296,11 +331,24 @@ class VirtualGPU:
             record.block = self.allocators[device].malloc(record.nbytes, self.current_stream)
         except AllocatorOutOfMemory as error:
             record.nbytes = 0
-            self.phases.in_optimizer = False  # its step ends here, without the hook that would say so
-            raise out_of_memory.torch_error(self, device, error) from None
+            raise self._out_of_memory(device, allocation, error) from None
         if device == 0 and self._record:
             record.index = self.timeline.alloc(allocation)
+            if self.source_lines is not None:
+                self.source_lines.note_allocation()
         self.categories.born(record, phase)
+
+    def _out_of_memory(
+        self, device: int, allocation: Allocation, error: AllocatorOutOfMemory
+    ) -> torch.OutOfMemoryError:
+        line = running_line() if self.source_lines is None else self.source_lines.current_line()
+        # Numbers alone: the error holds frames, and with them tensors.
+        numbers = error.free_bytes, error.allocated_bytes, error.reserved_bytes
+        self.out_of_memory.append(OutOfMemory(device, allocation, line, *numbers, len(self.timeline.events)))
+        # The failed request left its trace: everything cached was given back before the allocator gave up.
+        self.timeline.events.append(Event(EventKind.EMPTY_CACHE))
+        self.phases.in_optimizer = False  # its step ends here, without the hook that would say so
+        return torch_error(self, device, error)
 
     def release(self, record: StorageRecord) -> None:
         """Give the bytes of a storage back."""
@@ -330,6 +378,8 @@ class VirtualGPU:
         if device < 0:
             return
         self.library.after_operator(name, device, args)
+        if self.source_lines is not None:
+            self.source_lines.note_operator()
         if device == 0:
             self.flops += self.operators.note(func, args, kwargs, out)
 

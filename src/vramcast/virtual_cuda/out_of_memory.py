@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from vramcast.allocator.out_of_memory import AllocatorOutOfMemory
+from vramcast.timeline import Allocation
 from vramcast.units import format_bytes
+from vramcast.virtual_cuda.source_lines import SourceLine
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """A request that did not fit."""
+
+    device: int
+    allocation: Allocation
+    """What was asked for."""
+    line: SourceLine
+    """Who asked; in backward the line of the forward operator whose gradient it is."""
+    free_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    position: int
+    """Events of the timeline before it."""
 
 
 def torch_error(machine: VirtualGPU, device: int, error: AllocatorOutOfMemory) -> torch.OutOfMemoryError:

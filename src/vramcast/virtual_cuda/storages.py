@@ -21,6 +21,7 @@ HOST_ALIGNMENT = 64
 
 DisableTorchFunction = torch._C.DisableTorchFunction
 raw_is_meta = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a getset descriptor; answers the truth when no mode is on
+raw_storage_device = torch._C.StorageBase.device.__get__  # type: ignore[attr-defined]  # the same, whatever is patched on the class
 
 
 _GENERATIONS = count()

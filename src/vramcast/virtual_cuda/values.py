@@ -5,26 +5,23 @@ traced, silently. A value is kept beside the tensor, and an operator whose input
 copies. A value that nobody knows (a loss) is answered by a stated rule and reported with the source line that asked.
 """
 
-import sys
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import torch
 
+from vramcast.virtual_cuda.source_lines import running_line
 from vramcast.virtual_cuda.storages import StorageRecord
 
 MAX_KNOWN_ELEMENTS = 65_536
 """Larger tensors are data or weights; copying them would cost host memory and time for nothing."""
 
-_ATTRIBUTE = "_vramcast_known_value"
-_OWN_FOLDER = str(Path(__file__).parent)
-_TORCH_FOLDER = str(Path(torch.__file__).parent)
+ATTRIBUTE = "_vramcast_known_value"
+"""Where a tensor carries its generation and its known value."""
 
 
 def known_value(tensor: torch.Tensor, record: StorageRecord | None) -> torch.Tensor | None:
     """The real CPU copy of a virtual tensor, or None if its content is unknown."""
-    stored = tensor.__dict__.get(_ATTRIBUTE)
+    stored = tensor.__dict__.get(ATTRIBUTE)
     if stored is None:
         return None
     generation, value = stored
@@ -35,7 +32,7 @@ def known_value(tensor: torch.Tensor, record: StorageRecord | None) -> torch.Ten
 
 def remember_value(tensor: torch.Tensor, record: StorageRecord | None, value: torch.Tensor) -> None:
     """Keep `value` as the content of a virtual tensor until its storage is written by something unknown."""
-    tensor.__dict__[_ATTRIBUTE] = (None if record is None else record.generation, value)
+    tensor.__dict__[ATTRIBUTE] = (None if record is None else record.generation, value)
 
 
 def assumed_scalar(dtype: torch.dtype) -> bool | int | float:
@@ -67,25 +64,8 @@ class Assumptions:
 
     def add_with_line(self, sentence: str) -> None:
         """Note one sentence with the user's source line that led to it."""
-        self.add(f"{sentence} at {user_line()}")
+        self.add(f"{sentence} at {running_line()}")
 
     def sentences(self) -> list[str]:
         """All sentences in order of first appearance, with a count where it is not one."""
         return [text if count == 1 else f"{text} ({count} times)" for text, count in self._counts.items()]
-
-
-def user_line() -> str:
-    """`file.py:12 in train` of the nearest frame that is neither torch's nor ours."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        filename = frame.f_code.co_filename
-        if not filename.startswith((_OWN_FOLDER, _TORCH_FOLDER, "<")) and not filename.endswith("contextlib.py"):
-            return f"{_short(filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
-        frame = frame.f_back
-    return "an unknown line"
-
-
-def _short(filename: str) -> str:
-    path = Path(filename)
-    parts = path.parts
-    return str(Path(*parts[parts.index("site-packages") + 1 :])) if "site-packages" in parts else path.name

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.library import Library, fallthrough_kernel
 
-from vramcast.virtual_cuda.cuda_kernels import attention, autocast, dropout, grouped_matmul, normalization, softmax
+from vramcast.virtual_cuda.cuda_kernels import (
+    attention,
+    autocast,
+    dropout,
+    grouped_matmul,
+    normalization,
+    recurrent,
+    softmax,
+)
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
@@ -50,12 +58,19 @@ def _included(key: Any) -> Iterator[None]:
         torch._C._dispatch_tls_set_dispatch_key_excluded(key, excluded)
 
 
+@contextmanager
+def included_keys() -> Iterator[None]:
+    """Both keys on for this thread."""
+    with _included(AUTOCAST_KEY), _included(CUDA_CHOICE_KEY):
+        yield
+
+
 def _register_meta_kernels(aten: Library) -> None:
     registrar: Any = aten.m
     with warnings.catch_warnings():
         # Replacing torch's own meta kernel is meant, and undone when the library is destroyed.
         warnings.filterwarnings("ignore", message=".*Overriding a previously registered kernel.*")
-        for module in (normalization, grouped_matmul):
+        for module in (normalization, grouped_matmul, recurrent):
             for name, function in module.meta_kernels():
                 # `Library.impl` refuses a meta kernel where a composite one exists, although CUDA has a kernel of its own.
                 registrar.impl(f"aten::{name}", "Meta", function, False)
@@ -68,13 +83,13 @@ def cuda_kernel_layer(machine: VirtualGPU) -> Iterator[None]:
     try:
         for key in (AUTOCAST_KEY, CUDA_CHOICE_KEY):
             fallback.fallback(fallthrough_kernel, key.name)
-        for name, function in autocast.kernels(machine):
+        for name, function in (*autocast.kernels(machine), *recurrent.autocast_kernels(machine)):
             aten.impl(name, _without_autocast(function), AUTOCAST_KEY.name)
-        for module in (dropout, attention, normalization, softmax):
+        for module in (dropout, attention, normalization, recurrent, softmax):
             for name, function in module.kernels(machine):
                 aten.impl(name, function, CUDA_CHOICE_KEY.name)
         _register_meta_kernels(aten)
-        with _included(AUTOCAST_KEY), _included(CUDA_CHOICE_KEY):
+        with included_keys():
             yield
     finally:
         aten._destroy()

@@ -10,13 +10,20 @@ from vramcast.virtual_cuda.patches import (
     autograd,
     compilation,
     cuda_api,
+    data_parallel,
+    distributed,
+    extensions,
+    flex_attention,
     generators,
+    library_state,
     optimizers,
     parameters,
     pinned_memory,
+    profiling,
     saving,
     storage_methods,
     streams,
+    threads,
 )
 from vramcast.virtual_cuda.patches.patch_set import PatchSet
 
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 def installed_patches(machine: VirtualGPU) -> Iterator[None]:
     """Patches for the length of the block; all are undone at its end, also after an exception."""
     patches = PatchSet()
+    remember = library_state.forget_machine()
     removers = []
     try:
         for room in (
@@ -40,11 +48,18 @@ def installed_patches(machine: VirtualGPU) -> Iterator[None]:
             generators,
             pinned_memory,
             saving,
+            threads,
+            profiling,
+            flex_attention,
         ):
             room.install(machine, patches)
-        removers = optimizers.install(machine, patches)
+        data_parallel.install(patches)
+        extensions.install(patches)
+        removers = [*optimizers.install(machine, patches), *distributed.install(machine, patches)]
+        patches.replace_in_importers()
         yield
     finally:
         for remove in removers:
             remove()
         patches.undo()
+        remember()

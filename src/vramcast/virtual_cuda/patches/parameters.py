@@ -37,7 +37,21 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
         return is_true_meta[0] == is_true_meta[1] and original_compatible(one, other)
 
     patches.set(torch.nn.Parameter, "__new__", staticmethod(new))
+    for lazy in (torch.nn.UninitializedParameter, torch.nn.UninitializedBuffer):
+        patches.set(lazy, "__new__", staticmethod(_lazy_new(machine, lazy.__new__)))
     patches.set(torch, "_has_compatible_shallow_copy_type", compatible)
+
+
+def _lazy_new(machine: VirtualGPU, original_new: Any) -> Any:
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        tensor = original_new(cls, *args, **kwargs)
+        if machine.storages.device_of(tensor) is not None:
+            return tensor
+        with DisableTorchFunction(), torch.no_grad():
+            data = machine.host_tensor((0,), tensor.dtype)
+            return torch.Tensor._make_subclass(cls, data, tensor.requires_grad)
+
+    return new
 
 
 def _carry_value(machine: VirtualGPU, data: Any, parameter: torch.nn.Parameter) -> None:

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from validation.campaign_records import STATUSES, Record, append_record, measured_keys, read_records, record_key
+
+from vramcast.errors import InputError
+from vramcast.measure.records import (
+    STATUSES,
+    Record,
+    append_record,
+    check_appendable,
+    measured_keys,
+    read_records,
+    record_key,
+)
 
 VERSIONS = {"torch": "2.11.0", "transformers": "5.17.0"}
 GPU = {"name": "NVIDIA H200"}
@@ -62,3 +75,43 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path.write_text('{"schema_version": 99}\n')
     with pytest.raises(ValueError, match="schema_version=99"):
         list(read_records(path))
+
+
+def test_a_line_that_was_cut_off_does_not_stay(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_record(path, _record("a"))
+    with path.open("a") as file:
+        file.write('{"id": "b", "sch')
+    append_record(path, _record("c"))
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "c"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.jsonl"
+    append_record(path, _record("a"))
+    before = path.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        append_record(path, _record("b"))
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    names = [f"job-{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: append_record(path, _record(name)), names))
+    assert sorted(record.id for record in read_records(path)) == sorted(names)
+
+
+def test_where_a_record_cannot_go_is_said_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_appendable(tmp_path / "new" / "folders" / "r.jsonl")
+    for path in (tmp_path, tmp_path / "file" / "r.jsonl"):
+        with pytest.raises(InputError, match="record="):
+            check_appendable(path)

@@ -1,13 +1,18 @@
-"""Records of the campaign: one JSON object a line, written so that a killed campaign loses at most the job at hand."""
+"""Records of measurements: one JSON object a line. A file is replaced as a whole, so a half-written line never stays."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from vramcast.errors import InputError
 
 SCHEMA_VERSION = 1
 
@@ -42,14 +47,32 @@ def record_key(job_id: str, versions: dict[str, str], gpu: dict[str, Any]) -> tu
     return (job_id, versions.get("torch", ""), versions.get("transformers", ""), str(gpu.get("name", "")))
 
 
+def check_appendable(path: Path) -> None:
+    """Say before anything is measured whether a record could be kept there.
+
+    Raises:
+        InputError: it cannot.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise InputError("record", str(path), "is a folder; name a file such as measured.jsonl")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("record", str(path), f"{folder} cannot be written; name another file")
+
+
 def append_record(path: Path, record: Record) -> None:
-    """Write one line and see it to the disk."""
+    """Add a line: the old lines and the new one are written to another file, which then takes the place of the first.
+
+    What another program cut off in the middle of its last line is dropped. Writers of one folder wait for each other.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the file is as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    needs_newline = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n" * needs_newline + json.dumps(asdict(record), sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    line = json.dumps(asdict(record), sort_keys=True).encode() + b"\n"
+    with _alone_in(path.parent):
+        before = path.read_bytes() if path.exists() else b""
+        _replace(path, before[: before.rfind(b"\n") + 1] + line)
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -75,3 +98,32 @@ def measured_keys(path: Path, *, retry: bool = False) -> set[tuple[str, ...]]:
     """Identities of all measurements in a file; with `retry` those that failed or ran out of time are left out."""
     again = ("failed", "timeout") if retry else ()
     return {record.key for record in read_records(path) if record.status not in again}
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other writer until the end of the block; Windows has no such lock on a folder."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,156 @@
+"""One dry run: a script on a virtual GPU, from its first line to the answer."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+
+from vramcast.allocator import AllocatorConfig
+from vramcast.dry_run.answer import answer_of
+from vramcast.dry_run.files import WrittenFiles
+from vramcast.dry_run.launch import Launch
+from vramcast.dry_run.stopping import EnoughSteps, StepCounter
+from vramcast.errors import VramcastError
+from vramcast.forecast.answer import resolve_gpu
+from vramcast.forecast.script_run import Ending, ScriptRun
+from vramcast.hardware import GPU, cuda_context_bytes
+from vramcast.job.script import ScriptOptions
+from vramcast.units import parse_bytes
+from vramcast.virtual_cuda import VirtualGPU
+from vramcast.virtual_cuda.patches.distributed_environment import distributed_environment
+from vramcast.virtual_cuda.refusals import library_advice
+
+GPUS_PER_NODE = 8
+_KIB = 1024
+
+
+@dataclass
+class DryRun:
+    """What a run leaves: the answer, the machine with its timeline, and the error that ended it."""
+
+    answer: ScriptRun
+    machine: VirtualGPU
+    error: BaseException | None
+
+
+@dataclass
+class _Outcome:
+    ended: Ending = "end"
+    error: BaseException | None = None
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def run_script(launch: Launch, options: ScriptOptions) -> DryRun:
+    """Run a script on a virtual GPU until it ends, runs out of memory, or has made its optimizer steps.
+
+    What the script prints it prints; what it raises is kept in the answer, but for `KeyboardInterrupt` and errors of vramcast.
+
+    Raises:
+        InputError: no such script, GPU or capacity.
+        RecordingError: the script does what cannot be followed.
+    """
+    launch.check()
+    gpu = _gpu(options)
+    machine = VirtualGPU(
+        gpu,
+        allocator_config=AllocatorConfig(expandable_segments=True) if options.expandable_segments else "environment",
+        capacity_bytes=None if options.keep_going else _capacity(gpu),
+        device_count=min(options.world_size, GPUS_PER_NODE),
+        track_lines=True,
+        mark_phases=True,
+    )
+    files = WrittenFiles()
+    with _processes(options.world_size), files.noted(), machine:
+        counter = StepCounter(machine, None if options.until_end else options.steps)
+        outcome = _execute(launch.execute)
+    written = files.sentence()
+    if written is not None:
+        outcome.notes.append(written)
+    answer = answer_of(
+        machine,
+        launch,
+        options,
+        ended=outcome.ended,
+        error=outcome.error,
+        steps=tuple(counter.steps),
+        seconds=outcome.seconds,
+        host_memory_bytes=_largest_resident_set(),
+        notes=outcome.notes,
+    )
+    return DryRun(answer, machine, outcome.error)
+
+
+def _gpu(options: ScriptOptions) -> GPU:
+    gpu = resolve_gpu(options.gpu, options.gpu_memory)
+    if options.capacity is None:
+        return gpu
+    return gpu.model_copy(update={"memory_total_bytes": parse_bytes(options.capacity, "capacity")})
+
+
+def _capacity(gpu: GPU) -> int:
+    return max(gpu.memory_total_bytes - cuda_context_bytes(gpu).bytes, 0)
+
+
+def _processes(world_size: int) -> AbstractContextManager[None]:
+    """A single process is no distributed run: `torchrun`'s variables stay as they are."""
+    return nullcontext() if world_size == 1 else distributed_environment(world_size, gpus_per_node=GPUS_PER_NODE)
+
+
+def _execute(script: Callable[[], None]) -> _Outcome:
+    outcome = _Outcome()
+    start = time.perf_counter()
+    with _quiet_services(outcome.notes):
+        try:
+            script()
+        except EnoughSteps:
+            outcome.ended = "steps"
+        except SystemExit as error:
+            if error.code not in (None, 0):
+                outcome.ended, outcome.error = "exit", error
+        except torch.OutOfMemoryError as error:
+            outcome.ended, outcome.error = "out_of_memory", error
+        except (KeyboardInterrupt, VramcastError):
+            raise
+        except Exception as error:  # the script's own error belongs into the answer, whatever it is
+            outcome.ended, outcome.error = "error", error
+            outcome.notes += _advice(error)
+    sys.stdout.flush()
+    outcome.seconds = time.perf_counter() - start
+    return outcome
+
+
+def _advice(error: Exception) -> list[str]:
+    """What to do where a library of CUDA kernels is missing."""
+    if not isinstance(error, ImportError) or error.name is None:
+        return []
+    advice = library_advice(error.name)
+    return [] if advice is None else [advice]
+
+
+@contextmanager
+def _quiet_services(notes: list[str]) -> Iterator[None]:
+    """Experiment trackers would report a run that never was."""
+    before = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = "disabled"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WANDB_MODE"]
+        else:
+            os.environ["WANDB_MODE"] = before
+    if "wandb" in sys.modules:
+        notes.append("Weights & Biases was switched off (WANDB_MODE=disabled)")
+
+
+def _largest_resident_set() -> int:
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else _KIB)

@@ -1,0 +1,74 @@
+"""The answer of a dry run: a forecast of a whole script, with the lines of source that its memory belongs to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vramcast.forecast.forecast import Forecast
+from vramcast.result import Result
+from vramcast.timeline import Category
+
+Ending = Literal["steps", "end", "exit", "out_of_memory", "error"]
+"""Why a run stopped: enough optimizer steps; the script ended; it left with an exit code of its own; memory ran out; another error."""
+
+
+class LiveLine(Result):
+    """What one line of source keeps alive at the allocated peak."""
+
+    line: str
+    """`model.py:52 in forward`; in backward, the forward line whose gradient is computed."""
+    phase: str
+    op: str
+    category: Category
+    count: int
+    """Tensors."""
+    bytes: int
+
+
+class OutOfMemory(Result):
+    """A request that did not fit, in bytes at that moment."""
+
+    line: str
+    phase: str
+    module: str
+    op: str
+    requested_bytes: int
+    free_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+class StepPeaks(Result):
+    """The highest marks until the end of an optimizer step."""
+
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+
+
+class ScriptRun(Forecast):
+    """A forecast with what a dry run alone can tell."""
+
+    script: str
+    arguments: tuple[str, ...]
+    ended: Ending
+    error: str = ""
+    """The script's own error, where it ended in one."""
+    optimizer_steps: int
+    steps: tuple[StepPeaks, ...]
+    """Of each optimizer step."""
+    out_of_memory: tuple[OutOfMemory, ...]
+    """Every time memory ran out; the last one ended the run if `ended` says so, the others were caught by the script."""
+    num_alloc_retries: int
+    """How often the allocator gave cached memory back to go on, as `torch.cuda.memory_stats()` counts it."""
+    live_lines: tuple[LiveLine, ...]
+    """The allocated peak by line of source, largest first; sums to it exactly."""
+    world_size: int = 1
+    seconds: float
+    """Wall time of the script on this machine."""
+    host_memory_bytes: int
+    """Largest resident set of this process."""
+
+    def _repr_html_(self) -> str:
+        from vramcast.views.script_html import script_html
+
+        return script_html(self)

@@ -1,0 +1,18 @@
+"""A dry run as a small HTML block, for notebooks: the forecast, and the largest lines of source at its peak."""
+
+from html import escape
+
+from vramcast.forecast.script_run import ScriptRun
+from vramcast.views.html import forecast_html
+from vramcast.views.script_rows import ending_line, line_rows
+
+
+def script_html(run: ScriptRun) -> str:
+    """Self-contained HTML; every text is escaped."""
+    rows = "".join(
+        f"<tr><td>{row.size}</td>"
+        + "".join(f'<td style="text-align:left">{escape(text)}</td>' for text in row[1:4])
+        + "</tr>"
+        for row in line_rows(run.live_lines)
+    )
+    return f"{forecast_html(run)}<table>{rows}</table><small>{escape(ending_line(run))}</small>"

@@ -1,0 +1,103 @@
+"""Which line of source asked for each allocation.
+
+In forward it is the nearest frame that is neither torch's nor vramcast's. In backward there is no such frame below `backward()`, so the
+line is that of the forward operator whose gradient is computed: autograd numbers its nodes in order of creation, and each number is
+noted with the line that was running.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+
+_PASSED_OVER = (str(Path(__file__).parent.parent), str(Path(torch.__file__).parent), "<frozen", "<string>")
+_HELPER_FILES = ("contextlib.py", "functools.py", "runpy.py", "safetensors/torch.py")
+
+
+class SourceLine(NamedTuple):
+    """A line of Python source."""
+
+    path: str
+    """As Python names it: absolute, or as the script was given."""
+    number: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{_short(self.path)}:{self.number} in {self.function}"
+
+
+UNKNOWN_LINE = SourceLine("an unknown line", 0, "?")
+
+
+def running_line() -> SourceLine:
+    """The nearest frame of the user's code or of a library that is not torch."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not _is_passed_over(code.co_filename):
+            return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
+    return UNKNOWN_LINE
+
+
+@lru_cache(maxsize=4096)
+def _is_passed_over(filename: str) -> bool:
+    return filename.startswith(_PASSED_OVER) or filename.endswith(_HELPER_FILES)
+
+
+@lru_cache(maxsize=4096)
+def _short(path: str) -> str:
+    """The path inside an installed package; of other files the name."""
+    parts = Path(path).parts
+    return str(Path(*parts[parts.index("site-packages") + 1 :])) if "site-packages" in parts else Path(path).name
+
+
+class SourceLines:
+    """Follows lines through forward and backward."""
+
+    def __init__(self) -> None:
+        self.of_allocations: list[SourceLine] = []
+        """For every allocation of the timeline, in its order, the line that asked for it."""
+        self._node_numbers: list[int] = []
+        self._node_lines: list[SourceLine] = []
+        self._last_noted = -1
+
+    def note_operator(self) -> None:
+        """An operator ran: the autograd node just made, if any, belongs to the line that is running."""
+        number = _last_node_number()
+        if number <= self._last_noted:
+            return
+        self._last_noted = number
+        line = running_line()
+        if not self._node_lines or line != self._node_lines[-1]:
+            self._node_numbers.append(number)
+            self._node_lines.append(line)
+
+    def note_allocation(self) -> None:
+        """An allocation was appended to the timeline."""
+        self.of_allocations.append(self.current_line())
+
+    def current_line(self) -> SourceLine:
+        """The forward line of the autograd node that runs, or else the running line."""
+        return self._line_of_running_node() or running_line()
+
+    def _line_of_running_node(self) -> SourceLine | None:
+        node: Any = torch._C._current_autograd_node()
+        # A checkpoint runs forward code again within a node: the running lines say more than the node's.
+        if node is None or torch.is_grad_enabled():
+            return None
+        number = node._sequence_nr()
+        if number > _last_node_number():
+            return None  # gradient accumulators carry the largest number of all
+        position = bisect_right(self._node_numbers, number) - 1
+        return self._node_lines[position] if position >= 0 else None
+
+
+def _last_node_number() -> int:
+    return torch._C._autograd._get_sequence_nr() - 1
