@@ -8,6 +8,7 @@
     │   └── SnapshotError       a memory snapshot cannot be read
     ├── MissingExtraError       an optional dependency is needed; carries the exact install line
     ├── AllocatorOutOfMemory    a replay within a capacity finds no memory (`vramcast.allocator`)
+    ├── DriverError             the NVIDIA driver cannot be asked (`vramcast.measure`)
     └── RecordingError          the recorder cannot follow this code; names the operator or the call
 
 The command line prints the message of any of them on stderr and exits with code 2.

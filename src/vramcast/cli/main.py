@@ -22,7 +22,7 @@ COMMANDS = {
     "fit": "On which GPU MODEL fits, the largest batch and the longest sequence on each, and the cheapest that will do.",
     "sweep": "Memory to train MODEL at every pair of a batch size and a sequence length.",
     "explain": "Where each byte of training MODEL comes from: live tensors at the peak, the formula, switches, textbook beside truth.",
-    "run": "Run a training or generation script, unmodified, on a virtual GPU: peaks, live memory by source line, or the line that runs out.",
+    "run": "Run a training or generation script, unmodified, on a virtual GPU: peaks, live memory by source line, the line that fails.",
     "measure": "Run the real step with random weights on the device present: forecast beside measurement, error by category.",
     "watch": "Live memory of the GPUs and their processes, with the forecast of runs of vramcast on them.",
     "tapes": "Recorded tapes: list them, read one, record another.",

@@ -37,7 +37,7 @@ def run(
     json: JsonFlag = False,
     check: CheckFlag = False,
 ) -> int:
-    """Run a training or generation script, unmodified, on a virtual GPU: peaks, live memory by source line, or the line that runs out.
+    """Run a training or generation script, unmodified, on a virtual GPU: peaks, live memory by source line, the line that fails.
 
     Options stand before the script's name; what follows it belongs to the script.
     """
