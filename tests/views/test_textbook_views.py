@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from vramcast.job import TrainingJob
@@ -43,9 +44,26 @@ def test_cells_of_a_figure() -> None:
     (table,) = textbook_tables([a_row()])
     assert table.title == "Activations"
     assert table.rows == (
-        ("GPT-2 small = B x T", "37.5 MB", "75.0 MB", "-50.0%", "Is 37.7 MB. One [tensor] | a layer"),
+        ("GPT-2 small = B x T", "37.5 MB", "75.0 MB", "-50.0%", "false", "Is 37.7 MB. One [tensor] | a layer"),
     )
     assert table.note.startswith(all_documents()[0].title)
+
+
+@pytest.mark.parametrize(
+    ("row", "mark"),
+    [
+        (a_row("105 MB", 10**8), "true"),
+        (a_row("106 MB", 10**8), "false"),
+        (a_row("94 MB", 10**8), "false"),
+        (a_row("74%", 0.7), "true"),
+        (a_row("1 GB", None), ""),
+        (a_row("100 GB", 10**9, holds=True), "true"),
+        (a_row("1 GB", 10**9, holds=False), "false"),
+    ],
+)
+def test_a_claim_is_true_within_five_percent(row: TextbookRow, mark: str) -> None:
+    (table,) = textbook_tables([row])
+    assert table.rows[0][4] == mark
 
 
 def test_errors() -> None:
@@ -72,7 +90,7 @@ def test_terminal_and_markdown_show_the_same_cells() -> None:
         assert text in terminal
         assert text in markdown
     assert r"\| a layer" in markdown
-    assert "| figure | claim | truth | error | why |\n| --- | ---: | ---: | ---: | --- |" in markdown
+    assert "| figure | claim | truth | error | mark | why |\n| --- | ---: | ---: | ---: | --- | --- |" in markdown
 
 
 def test_a_models_textbook_names_departures_and_what_does_not_apply() -> None:

@@ -40,6 +40,10 @@ class TextbookFigure:
     """The truth is the quantity times this, such as steps over FLOPs per second for a time."""
 
 
+TRUE_WITHIN = 0.05
+"""Of the truth, or of the whole for shares: what a figure printed with two digits can claim."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextbookRow:
     """Claim and truth side by side, in the claim's base unit."""
@@ -62,6 +66,13 @@ class TextbookRow:
         if self.unit == "share" and self.true_value is not None:
             return self.claimed_value - self.true_value
         return None if not self.true_value else self.claimed_value / self.true_value - 1
+
+    @property
+    def is_true(self) -> bool | None:
+        """Whether the claim may be relied on: the card holds the job, or the error is at most `TRUE_WITHIN`; None without a truth."""
+        if self.holds is not None:
+            return self.holds
+        return None if self.error is None else abs(self.error) <= TRUE_WITHIN
 
     @property
     def true_text(self) -> str:

@@ -14,11 +14,11 @@ from vramcast.textbook import (
 )
 from vramcast.views.rows import CATEGORY_NAMES
 
-FIGURE_COLUMNS = ("figure", "claim", "truth", "error", "why")
+FIGURE_COLUMNS = ("figure", "claim", "truth", "error", "mark", "why")
 FORMULA_COLUMNS = ("formula", "says", "truth", "error", "why")
 PRECISION_COLUMNS = ("batch", "what", "fp32", "fp16 autocast", "saved")
 TENSOR_COLUMNS = ("operator", "dtype", "fp32", "fp16 autocast")
-_TEXT_COLUMNS = {"figure", "formula", "why", "what", "operator", "dtype"}
+_TEXT_COLUMNS = {"mark", "figure", "formula", "why", "what", "operator", "dtype"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,8 @@ def _figure_cells(row: TextbookRow) -> tuple[str, ...]:
     figure = row.figure
     claim = f"{figure.claim.text} (measured)" if figure.measured else figure.claim.text
     name = f"{figure.name} = {figure.formula_text}" if figure.formula_text else figure.name
-    return name, claim, row.true_text, error_text(row), _sentences(figure.arithmetic_note, row.reason)
+    mark = {True: "true", False: "false", None: ""}[row.is_true]
+    return name, claim, row.true_text, error_text(row), mark, _sentences(figure.arithmetic_note, row.reason)
 
 
 def _formula_cells(row: TextbookRow) -> tuple[str, ...]:
