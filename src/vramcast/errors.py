@@ -8,6 +8,8 @@
     │   └── SnapshotError       a memory snapshot cannot be read
     ├── MissingExtraError       an optional dependency is needed; carries the exact install line
     ├── AllocatorOutOfMemory    a replay within a capacity finds no memory (`vramcast.allocator`)
+    ├── TrainingError           a loss or a weight is no longer finite (`vramcast.gpt`)
+    ├── DoesNotFitError         the forecast of a training run says so (`vramcast.gpt`)
     ├── DriverError             the NVIDIA driver cannot be asked (`vramcast.measure`)
     └── RecordingError          the recorder cannot follow this code; names the operator or the call
 

@@ -52,7 +52,7 @@ def test_cells_of_a_figure() -> None:
 @pytest.mark.parametrize(
     ("row", "mark"),
     [
-        (a_row("105 MB", 10**8), "true"),
+        (a_row("104 MB", 10**8), "true"),
         (a_row("106 MB", 10**8), "false"),
         (a_row("94 MB", 10**8), "false"),
         (a_row("74%", 0.7), "true"),

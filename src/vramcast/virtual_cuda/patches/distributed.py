@@ -57,7 +57,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> list[Callable[[], None]]:
     ):
         part.install(machine, patches)
     patches.set(torch.multiprocessing, "spawn", _spawn(machine))
-    return [keep_state()]
+    return [keep_state(), distributed_parameters.draw_uniform_by_kernel()]
 
 
 def _install_groups(machine: VirtualGPU, patches: PatchSet) -> None:

@@ -1,16 +1,35 @@
-"""Parameters that are DTensors change places with their moved selves: `Module.to_empty` of a sharded model swaps the two tensors."""
+"""Parameters that are DTensors: `Module.to_empty` of a sharded model swaps them, and `reset_parameters` draws them in place."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils
+from torch._decomp import decomposition_table
 
 from vramcast.virtual_cuda.patches.patch_set import PatchSet
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
+
+
+_UNIFORM = torch.ops.aten.uniform_.default
+
+
+def draw_uniform_by_kernel() -> Callable[[], None]:
+    """Take `uniform_` out of the decompositions; returns what puts it back.
+
+    DTensor asks a fake CUDA tensor for the shape of every result. The decomposition of `uniform_` makes a tensor on that device in
+    C++, which a build without CUDA cannot; the operator's own kernel for `meta` answers as well.
+    """
+    decomposition = decomposition_table.pop(_UNIFORM)
+
+    def restore() -> None:
+        decomposition_table[_UNIFORM] = decomposition
+
+    return restore
 
 
 def install(machine: VirtualGPU, patches: PatchSet) -> None:
