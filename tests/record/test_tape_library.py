@@ -126,6 +126,7 @@ class TestPlan:
         asked = [
             (batch_size, precision, attention, cache)
             for row in selection().generation
+            if not row.model_types or config.model_type in row.model_types
             for batch_size, precision, attention, cache in product((1, 8, 12), row.precision, row.attention, row.cache)
         ]
         for batch_size, precision, attention, cache in asked:

@@ -16,7 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-_PASSED_OVER = (str(Path(__file__).parent.parent), str(Path(torch.__file__).parent), "<frozen", "<string>")
+_OWN_FOLDER = Path(__file__).parent.parent
+_PASSED_OVER = (
+    *(str(_OWN_FOLDER / room) for room in ("virtual_cuda", "dry_run")), str(Path(torch.__file__).parent), "<frozen", "<string>",
+)  # fmt: skip
+_RECORDERS = str(_OWN_FOLDER / "record")
 _HELPER_FILES = ("contextlib.py", "functools.py", "runpy.py", "safetensors/torch.py")
 
 
@@ -27,6 +31,11 @@ class SourceLine(NamedTuple):
     """As Python names it: absolute, or as the script was given."""
     number: int
     function: str
+
+    @property
+    def is_recorders(self) -> bool:
+        """Whether it is vramcast's own loop, which is recorded for tapes, and tells a user nothing."""
+        return self.path.startswith(_RECORDERS)
 
     def __str__(self) -> str:
         return f"{_short(self.path)}:{self.number} in {self.function}"

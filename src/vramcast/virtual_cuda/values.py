@@ -9,7 +9,7 @@ from collections import Counter
 
 import torch
 
-from vramcast.virtual_cuda.source_lines import running_line
+from vramcast.virtual_cuda.source_lines import SourceLine, running_line
 from vramcast.virtual_cuda.storages import StorageRecord
 
 MAX_KNOWN_ELEMENTS = 65_536
@@ -35,14 +35,20 @@ def remember_value(tensor: torch.Tensor, record: StorageRecord | None, value: to
     tensor.__dict__[ATTRIBUTE] = (None if record is None else record.generation, value)
 
 
-def assumed_scalar(dtype: torch.dtype) -> bool | int | float:
-    """What an unknown scalar is taken to be.
+_ASKS_TO_GO_ON = {("_beam_search", "transformers/generation/utils.py")}
+"""Functions that read whether to go on, and the end of their path: taken to go on until something known stops them."""
 
-    bool is False ("no NaN found"), uint8 is 0 (an overflow flag), other integers are 1, floats are 1.0 (a loss). The choice only
-    steers branches; each reading is listed in the assumptions with its line.
+
+def assumed_scalar(dtype: torch.dtype, line: SourceLine | None = None) -> bool | int | float:
+    """What an unknown scalar is taken to be, read at `line`.
+
+    bool is False ("no NaN found") unless it asks whether to go on, uint8 is 0 (an overflow flag), other integers are 1, floats are 1.0
+    (a loss). The choice only steers branches; each reading is listed in the assumptions with its line.
     """
     if dtype == torch.bool:
-        return False
+        return line is not None and any(
+            line.function == function and line.path.endswith(file) for function, file in _ASKS_TO_GO_ON
+        )
     if dtype == torch.uint8:
         return 0
     return 1.0 if dtype.is_floating_point else 1
@@ -64,7 +70,8 @@ class Assumptions:
 
     def add_with_line(self, sentence: str) -> None:
         """Note one sentence with the user's source line that led to it."""
-        self.add(f"{sentence} at {running_line()}")
+        line = running_line()
+        self.add(sentence.removesuffix(",") if line.is_recorders else f"{sentence} at {line}")
 
     def sentences(self) -> list[str]:
         """All sentences in order of first appearance, with a count where it is not one."""
