@@ -1,5 +1,6 @@
 """Forecast first: of this very job, byte for byte what the loop takes, and refusing what does not fit."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from vramcast.forecast import Forecast
 from vramcast.gpt.device_forecast import flags_that_fit, forecast_job, training_job
 from vramcast.gpt.errors import DoesNotFitError
 from vramcast.gpt.processes import build_accelerator
-from vramcast.gpt.report import MeasuredPeaks, Silence
+from vramcast.gpt.report import MeasuredPeaks, Silence, StepReading
 from vramcast.gpt.settings import TrainSettings
 from vramcast.gpt.start import Start, named_config
 from vramcast.gpt.step import training_step
 from vramcast.gpt.trainee import Trainee
 from vramcast.hardware import custom_gpu, find_gpu
+from vramcast.measure.announcement import Announcement, announced_runs
 from vramcast.views.gpt_training_rows import comparison_rows
 
 
@@ -41,6 +43,35 @@ def test_the_forecast_is_of_this_very_job(forecasting_training: Train) -> None:
     assert forecast.gpu == find_gpu("rtx-3060").name
     assert (forecast.settings["batch_size"], forecast.settings["sequence_length"]) == (3, 32)
     assert result.measured is None
+
+
+def test_the_folder_of_a_trained_model_is_forecast_as_it_was_trained(
+    forecasting_training: Train, models_dir: Path
+) -> None:
+    forecasting_training(max_iters=1)
+    resumed = forecasting_training(max_iters=2)
+    of_folder = vramcast.training(str(models_dir / "m"), batch_size=4, max_grad_norm=1.0)
+    assert resumed.resumed_from == 1
+    assert of_folder == resumed.forecast
+
+
+class Watching(Silence):
+    """Looks at every step for runs that are announced."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[Announcement]] = []
+
+    def step(self, reading: StepReading) -> None:
+        self.seen.append(announced_runs())
+
+
+def test_a_run_is_announced_while_it_trains(run_training: Train) -> None:
+    watching = Watching()
+    forecast = run_training(watching, max_iters=2).forecast
+    assert [len(runs) for runs in watching.seen] == [1, 1]
+    ((run,), _) = watching.seen
+    assert (run.pid, run.gpu, run.device_used_bytes) == (os.getpid(), forecast.gpu, forecast.device_used_bytes)
+    assert announced_runs() == []
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,38 @@ def test_our_own_key_counts_only_in_presets(tmp_path: Path) -> None:
     assert "_vramcast" not in model.fields
 
 
+SMALL_GPT = {"model_type": "vramcast_gpt", "n_layer": 3, "n_head": 2, "n_embd": 8, "block_size": 16, "vocab_size": 32}
+
+
+def test_a_trained_gpt_written_as_a_gpt2_is_the_gpt(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain" / "config.json", tmp_path / "marked" / "config.json"
+    for path, fields in (
+        (plain, SMALL_GPT),
+        (marked, {**GPT2, "vramcast": {"vocabulary_sha256": "0", "gpt": SMALL_GPT}}),
+    ):
+        path.parent.mkdir()
+        path.write_text(json.dumps(fields))
+    model = load_model(marked)
+    assert (model.name, model.origin) == ("marked", str(marked))
+    names = {"name": "plain", "origin": str(plain)}
+    assert model.model_copy(update=names) == load_model(plain)
+    assert model.model_type == GPT
+
+
+@pytest.mark.parametrize("mark", [{"vocabulary_sha256": "0"}, {}, None, 1, "gpt", ["gpt"], {"gpt": None}], ids=str)
+def test_the_key_without_a_gpt_changes_nothing(mark: Any) -> None:
+    given: dict[str, Any] = {"name": "x", "source": "file", "origin": "x"}
+    assert model_from_fields({**GPT2, "vramcast": mark}, **given) == model_from_fields(GPT2, **given)
+
+
+@pytest.mark.parametrize("gpt", [1, "gpt2", [SMALL_GPT], True])
+def test_a_trained_gpt_that_is_no_object(tmp_path: Path, gpt: Any) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**GPT2, "vramcast": {"gpt": gpt}}))
+    with pytest.raises(ModelConfigError, match=r"vramcast\.gpt=.*must be an object.*config\.json\]"):
+        load_model(path)
+
+
 def test_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GPT2).encode())

@@ -15,7 +15,7 @@ from vramcast.gpt.gpt2_format import from_gpt2, gpt2_config
 from vramcast.gpt.model import ReferenceGPTForCausalLM, register
 from vramcast.gpt.run_folder import WEIGHTS
 from vramcast.gpt.tokenizer import load_tokenizer, vocabulary_sha256
-from vramcast.models import ModelConfig, load_model, model_from_fields
+from vramcast.models import ModelConfig, load_model
 from vramcast.models.strict_json import read_object
 from vramcast.record.building import ModelBuilder, quiet_transformers
 
@@ -29,13 +29,8 @@ def read_config(folder: Path) -> ModelConfig:
     Raises:
         ModelConfigError: no config.json, or one that is not usable.
     """
-    file = folder / "config.json"
-    if not file.is_file():
-        return load_model(folder, offline=True)  # which says what is missing
-    mark = _mark(folder)
-    if "gpt" not in mark:
-        return load_model(folder, offline=True)
-    return model_from_fields(dict(mark["gpt"]), name=folder.name, source="file", origin=str(file))
+    # Absolute, or a folder called like a preset would be taken for the preset.
+    return load_model(folder.absolute(), offline=True)
 
 
 def write_config(folder: Path, model: Any, fields: dict[str, Any], vocabulary: str) -> None:

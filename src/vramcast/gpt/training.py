@@ -21,11 +21,12 @@ from vramcast.gpt.tokenizer import encode, vocabulary_sha256
 from vramcast.gpt.tokens import TokenFiles, cached_tokens, check_lengths
 from vramcast.gpt.trainee import Trainee
 from vramcast.job import TrainingJob
+from vramcast.measure.announcement import announced_run
 from vramcast.record.building import quiet_transformers
 
 
 def train(settings: TrainSettings, report: TrainingReport | None = None) -> TrainingResult:
-    """Train a model, or go on with one.
+    """Train a model, or go on with one. `vramcast watch` knows of the run while it lasts.
 
     Under torchrun or accelerate launch every process calls this; the main one reports and writes.
 
@@ -49,7 +50,8 @@ def train(settings: TrainSettings, report: TrainingReport | None = None) -> Trai
         forecast = _forecast_first(settings, job, start, accelerator, report)
         files = _tokens(settings, job, run, spans, start, accelerator, report)
         loop = _loop(settings, job, run, files, start, accelerator, report)
-        loop.go()
+        with announced_run(forecast):
+            loop.go()
     finally:
         if accelerator.is_main_process:
             run.discard_building()

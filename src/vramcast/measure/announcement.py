@@ -75,7 +75,10 @@ def announcement_folder() -> Path:
         return Path(os.environ[CACHE_VARIABLE]) / "runs"
     from platformdirs import user_runtime_path
 
-    return user_runtime_path("vramcast") / "runs"
+    with warnings.catch_warnings():
+        # Without a login session there is no folder of that kind, and platformdirs says so before it takes a temporary one.
+        warnings.simplefilter("ignore")
+        return user_runtime_path("vramcast") / "runs"
 
 
 def _is_alive(pid: int) -> bool:

@@ -14,6 +14,9 @@ from vramcast.models.hub import fetch_config, looks_like_hub_id
 from vramcast.models.presets import OWN_KEY, close_presets, find_preset, preset_names, preset_text
 from vramcast.models.strict_json import parse_object, read_object
 
+TRAINED_KEY = "vramcast"
+"""Key of a config.json that `vramcast gpt train` wrote; `gpt` in it is the reference GPT whose equal the file describes as a GPT-2."""
+
 
 def load_model(name_or_path: str | os.PathLike[str], offline: bool = False) -> ModelConfig:
     """The architecture called `name_or_path`.
@@ -53,6 +56,7 @@ def model_from_fields(fields: dict[str, Any], *, name: str, source: ModelSource,
 
 def _from_fields(fields: dict[str, Any], name: str, source: ModelSource, origin: str) -> ModelConfig:
     own = fields.get(OWN_KEY, {}) if source == "preset" else {}
+    fields = _trained_fields(fields)
     language, notes = _language_model({key: value for key, value in fields.items() if key != OWN_KEY})
     if looks_like_gpt(language):
         language["model_type"] = GPT
@@ -106,6 +110,19 @@ def _existing_path(name: str) -> Path | None:
     except (OSError, RuntimeError, ValueError):
         # Too long, a null byte, or the home of an unknown user: not a path.
         return None
+
+
+def _trained_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of what was trained. A reference GPT is written as a GPT-2 with biases, which takes more memory to train."""
+    rest = {key: value for key, value in fields.items() if key != TRAINED_KEY}
+    written = fields.get(TRAINED_KEY)
+    trained = written.get("gpt") if isinstance(written, dict) else None
+    if trained is None:
+        return rest
+    if not isinstance(trained, dict):
+        fix = "must be an object with the sizes of the GPT; put back what `vramcast gpt train` wrote, or remove the key"
+        raise ModelConfigError(f"{TRAINED_KEY}.gpt", trained, fix)
+    return trained
 
 
 def _language_model(fields: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
