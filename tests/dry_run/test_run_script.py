@@ -214,7 +214,7 @@ class TestAllocatorSettings:
 def test_files_the_script_writes_are_named(run: Run, tmp_path: Path) -> None:
     answer = run("from pathlib import Path\nPath('log.txt').write_text('x')\nPath('log.txt').read_text()\n").answer
     assert [line for line in answer.assumptions if "wrote" in line] == [
-        "the script itself wrote 1 files, which is real: log.txt"
+        "the script itself wrote 1 file, which is real: log.txt"
     ]
 
 

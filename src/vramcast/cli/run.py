@@ -46,13 +46,13 @@ def run(
     target, arguments = (words[0], words[1:]) if module is None else (module, words)
     _check_outputs(timeline, snapshot)
     done = run_script(target, arguments, options, is_module=module is not None)
-    _write(done, timeline, snapshot)
     if done.error is not None:
         _print_error(done.error)
     if json:
         print_json(done.answer.to_dict())
     else:
         _print(done)
+    _write(done, timeline, snapshot)  # last: an answer that took a while is not lost with a full disk
     return _code(done, check)
 
 
@@ -62,8 +62,18 @@ def _check_outputs(timeline: Path | None, snapshot: Path | None) -> None:
         from vramcast.views.timeline_file import check_timeline_path
 
         check_timeline_path(timeline)
-    if snapshot is not None and not snapshot.parent.is_dir():
-        raise InputError("snapshot", str(snapshot), "its folder does not exist; make it first")
+    if snapshot is not None:
+        _check_snapshot(snapshot)
+
+
+def _check_snapshot(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise InputError("snapshot", str(path), "this is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise InputError("snapshot", str(path), "its folder does not exist; make it first")
+    except OSError as error:  # such as a name that is too long
+        raise InputError("snapshot", str(path), f"cannot be written: {error.strerror}") from error
 
 
 def _write(done: DryRun, timeline: Path | None, snapshot: Path | None) -> None:
@@ -87,9 +97,12 @@ def _write(done: DryRun, timeline: Path | None, snapshot: Path | None) -> None:
     if snapshot is not None:
         from vramcast.allocator.snapshot_writer import write_snapshot
 
-        write_snapshot(
-            machine.timeline, snapshot, config=machine.allocator_config, capacity_bytes=machine.capacity_bytes
-        )
+        try:
+            write_snapshot(
+                machine.timeline, snapshot, config=machine.allocator_config, capacity_bytes=machine.capacity_bytes
+            )
+        except OSError as error:
+            raise InputError("snapshot", str(snapshot), f"cannot be written: {error.strerror}") from error
 
 
 def _print_error(error: BaseException) -> None:

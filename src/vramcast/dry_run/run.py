@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import time
@@ -14,21 +15,22 @@ import torch
 
 from vramcast.allocator import AllocatorConfig
 from vramcast.dry_run.answer import answer_of
-from vramcast.dry_run.files import WrittenFiles
+from vramcast.dry_run.files import TouchedFiles
 from vramcast.dry_run.launch import Launch
 from vramcast.dry_run.stopping import EnoughSteps, StepCounter
-from vramcast.errors import VramcastError
+from vramcast.errors import InputError, VramcastError
 from vramcast.forecast.answer import resolve_gpu
 from vramcast.forecast.script_run import Ending, ScriptRun
 from vramcast.hardware import GPU, cuda_context_bytes
 from vramcast.job.script import ScriptOptions
-from vramcast.units import parse_bytes
+from vramcast.units import format_bytes, parse_bytes
 from vramcast.virtual_cuda import VirtualGPU
 from vramcast.virtual_cuda.patches.distributed_environment import distributed_environment
 from vramcast.virtual_cuda.refusals import library_advice
 
 GPUS_PER_NODE = 8
 _KIB = 1024
+_WORD = re.compile(r"\w+")
 
 
 @dataclass
@@ -62,18 +64,16 @@ def run_script(launch: Launch, options: ScriptOptions) -> DryRun:
     machine = VirtualGPU(
         gpu,
         allocator_config=AllocatorConfig(expandable_segments=True) if options.expandable_segments else "environment",
-        capacity_bytes=None if options.keep_going else _capacity(gpu),
+        capacity_bytes=None if options.keep_going else _capacity(gpu, options),
         device_count=min(options.world_size, GPUS_PER_NODE),
         track_lines=True,
         mark_phases=True,
     )
-    files = WrittenFiles()
+    files = TouchedFiles()
     with _processes(options.world_size), files.noted(), machine:
         counter = StepCounter(machine, None if options.until_end else options.steps)
         outcome = _execute(launch.execute)
-    written = files.sentence()
-    if written is not None:
-        outcome.notes.append(written)
+    outcome.notes += files.sentences()
     answer = answer_of(
         machine,
         launch,
@@ -95,8 +95,14 @@ def _gpu(options: ScriptOptions) -> GPU:
     return gpu.model_copy(update={"memory_total_bytes": parse_bytes(options.capacity, "capacity")})
 
 
-def _capacity(gpu: GPU) -> int:
-    return max(gpu.memory_total_bytes - cuda_context_bytes(gpu).bytes, 0)
+def _capacity(gpu: GPU, options: ScriptOptions) -> int:
+    context = cuda_context_bytes(gpu).bytes
+    if gpu.memory_total_bytes > context:
+        return gpu.memory_total_bytes - context
+    field = "gpu_memory" if options.capacity is None else "capacity"
+    raise InputError(
+        field, getattr(options, field), f"the CUDA context alone takes {format_bytes(context)} of the GPU; give more"
+    )
 
 
 def _processes(world_size: int) -> AbstractContextManager[None]:
@@ -128,11 +134,11 @@ def _execute(script: Callable[[], None]) -> _Outcome:
 
 
 def _advice(error: Exception) -> list[str]:
-    """What to do where a library of CUDA kernels is missing."""
-    if not isinstance(error, ImportError) or error.name is None:
+    """What to do where a library of CUDA kernels is missing; who checks for it himself names it in his message alone."""
+    if not isinstance(error, ImportError):
         return []
-    advice = library_advice(error.name)
-    return [] if advice is None else [advice]
+    names = [error.name] if error.name else _WORD.findall(str(error))
+    return [advice for name in dict.fromkeys(names) if (advice := library_advice(name)) is not None]
 
 
 @contextmanager

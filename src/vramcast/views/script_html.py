@@ -4,7 +4,7 @@ from html import escape
 
 from vramcast.forecast.script_run import ScriptRun
 from vramcast.views.html import forecast_html
-from vramcast.views.script_rows import ending_line, line_rows
+from vramcast.views.script_rows import ending_line, line_rows, warning_line
 
 
 def script_html(run: ScriptRun) -> str:
@@ -15,4 +15,6 @@ def script_html(run: ScriptRun) -> str:
         + "</tr>"
         for row in line_rows(run.live_lines)
     )
-    return f"{forecast_html(run)}<table>{rows}</table><small>{escape(ending_line(run))}</small>"
+    warning = warning_line(run)
+    warned = "" if warning is None else f"<p><b>{escape(warning)}</b></p>"
+    return f"{forecast_html(run)}{warned}<table>{rows}</table><small>{escape(ending_line(run))}</small>"

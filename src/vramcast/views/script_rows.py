@@ -65,7 +65,16 @@ def out_of_memory_lines(failed: OutOfMemory) -> list[str]:
     ]
 
 
-def growth_line(run: ScriptRun) -> str | None:
+def warning_line(run: ScriptRun) -> str | None:
+    """Why the peaks may not be those of a whole run; else None."""
+    if run.ended in ("error", "exit") and run.verdict != "does_not_fit":
+        return "the script failed: the peaks are those until then, and nothing is said about the rest of it"
+    if run.peak_allocated_bytes == 0:
+        return "the script put nothing on the GPU: there is nothing to forecast (does it run on device='cuda'?)"
+    return _growth_line(run)
+
+
+def _growth_line(run: ScriptRun) -> str | None:
     """A warning where the last steps still raised a peak, so that more of them would raise it further; else None."""
     if run.ended != "steps" or len(run.steps) < 2:
         return None

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from vramcast.forecast.script_run import ScriptRun
 from vramcast.views.rows import CATEGORY_COLORS
-from vramcast.views.script_rows import ending_line, growth_line, line_rows, out_of_memory_lines
+from vramcast.views.script_rows import ending_line, line_rows, out_of_memory_lines, warning_line
 from vramcast.views.terminal import forecast_renderable
 
 
@@ -28,7 +28,7 @@ def print_script_run(run: ScriptRun, console: Console) -> None:
             console.print(Text(f"  {line}"), soft_wrap=True)
     console.print()
     console.print(Text(f"{run.script}: {ending_line(run)}", style="dim"), soft_wrap=True)
-    warning = growth_line(run)
+    warning = warning_line(run)
     if warning is not None:
         console.print(Text(warning, style="yellow"), soft_wrap=True)
 

@@ -22,8 +22,10 @@ class CategoryKeeper:
         self._storages = storages
         # By id and not in a WeakSet: comparing tensors is an operator.
         self._parameters: dict[int, weakref.ref[torch.nn.Parameter]] = {}
+        self._gathered: set[int] = set()
+        """Ids of parameters made of the shards of others."""
         self.most_elements = 0
-        """Elements of all parameters, when there were most."""
+        """Elements of all parameters, unsharded, when there were most."""
         self._births: dict[str, dict[int, StorageRecord]] = {"forward": {}, "recompute": {}}
 
     def set(self, tensor: torch.Tensor, category: Category) -> None:
@@ -36,11 +38,19 @@ class CategoryKeeper:
         """Remember a parameter from its birth."""
         key = id(parameter)
         if key not in self._parameters:
-            self._parameters[key] = weakref.ref(parameter, lambda _: self._parameters.pop(key, None))
+            self._parameters[key] = weakref.ref(parameter, lambda _: self._forget(key))
 
     def forget_parameter(self, parameter: torch.nn.Parameter) -> None:
         """Keep no weak reference to a parameter any longer."""
-        self._parameters.pop(id(parameter), None)
+        self._forget(id(parameter))
+
+    def _forget(self, key: int) -> None:
+        self._parameters.pop(key, None)
+        self._gathered.discard(key)
+
+    def is_gathered(self, parameter: torch.nn.Parameter) -> None:
+        """A parameter is made of the shards of another one: it takes memory, but the model has it once."""
+        self._gathered.add(id(parameter))
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All parameters that are alive."""
@@ -50,7 +60,7 @@ class CategoryKeeper:
         """Mark the storages of all parameters and of their gradients."""
         parameters = self.parameters()
         with DisableTorchFunction():  # parameters of lazy modules refuse most questions
-            self.most_elements = max(self.most_elements, sum(parameter.numel() for parameter in parameters))
+            self.most_elements = max(self.most_elements, _elements(parameters, self._gathered))
         for parameter in parameters:
             self.set(parameter, "parameters")
             with DisableTorchFunction():
@@ -89,3 +99,11 @@ class CategoryKeeper:
             if record.allocation is not None and record.allocation.category == "temporary":
                 record.allocation.category = "activations"
         self._births[phase] = {}
+
+
+def _elements(parameters: list[torch.nn.Parameter], gathered: set[int]) -> int:
+    """Elements of the whole model, of which a rank may hold shards (`FullyShardedDataParallel` keeps them in flat parameters)."""
+    flat = [parameter for parameter in parameters if "_unpadded_unsharded_size" in vars(parameter)]
+    parts = {id(part) for each in flat for part in vars(each).get("_params") or ()} | {id(each) for each in flat}
+    whole: int = sum(vars(each)["_unpadded_unsharded_size"].numel() for each in flat)
+    return whole + sum(each.numel() for each in parameters if id(each) not in gathered and id(each) not in parts)

@@ -18,6 +18,12 @@ GEMM_OPERATORS = frozenset("mm addmm bmm baddbmm addbmm mv addmv dot _scaled_mm"
 LT_OPERATORS = frozenset(("addmm", "_scaled_mm"))
 """Those that go through cuBLASLt (`addmm` with a one-dimensional bias)."""
 
+CONVOLUTIONS = frozenset(("convolution", "convolution_backward"))
+CONVOLUTION_ASSUMPTION = (
+    "cuDNN's workspaces for convolutions are not counted: it takes what its algorithm asks for from the caching allocator "
+    "(torch.backends.cudnn.benchmark tries larger ones)"
+)
+
 CUBLAS_WORKSPACE, CUBLASLT_WORKSPACE = "cublas workspace", "cublaslt workspace"
 """What they are called in the timeline."""
 
@@ -34,6 +40,8 @@ class LibraryMemory:
         """Workspaces and scratch of one operator; it runs after the results exist, as kernels allocate after them."""
         if name in GEMM_OPERATORS:
             self._take_workspaces(device, name)
+        elif name in CONVOLUTIONS:
+            self._machine.assumptions.add_once(CONVOLUTION_ASSUMPTION)
         buffers = scratch_of(name, args)
         if buffers:
             self._scratch(device, name, buffers)

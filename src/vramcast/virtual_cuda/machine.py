@@ -24,6 +24,7 @@ from vramcast.virtual_cuda.categories import CategoryKeeper
 from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
 from vramcast.virtual_cuda.dispatch_mode import RecordingDispatchMode
+from vramcast.virtual_cuda.display import LiveDisplay, html_bar, one_line
 from vramcast.virtual_cuda.function_mode import DeviceFunctionMode
 from vramcast.virtual_cuda.library_memory import LibraryMemory
 from vramcast.virtual_cuda.modules import ModuleTracker
@@ -104,6 +105,7 @@ class VirtualGPU:
         self._mark_phases = mark_phases
         self.step_listeners: list[Callable[[Any], None]] = []
         """Called with the optimizer after each of its steps."""
+        self._displays: list[LiveDisplay] = []
         self.assumptions = Assumptions()
         if gpu.compute_capability is None:
             self.assumptions.add(
@@ -169,6 +171,8 @@ class VirtualGPU:
         self.categories.settle()
         self.autocast_weights.clear()
         self.storages.clear()
+        for display in self._displays:
+            display.after_step()
 
     # -- what the user reads -------------------------------------------------------------------------------------------
 
@@ -228,6 +232,22 @@ class VirtualGPU:
     def forecast(self) -> Forecast:
         """The `Forecast` of everything recorded so far, as the command line shows it."""
         return forecast_of_run(self)
+
+    def show(self) -> None:
+        """In a notebook: the forecast so far below the running cell, drawn again after each optimizer step and at the end.
+
+        Raises:
+            VramcastError: there is no notebook to draw in.
+        """
+        live = LiveDisplay(self)
+        self.step_listeners.append(live.after_step)
+        self._displays.append(live)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return html_bar(self)
 
     # -- phases --------------------------------------------------------------------------------------------------------
 
@@ -403,7 +423,7 @@ class VirtualGPU:
         if value is not None:
             with DisableTorchFunction():
                 return value.item()
-        answer = assumed_scalar(tensor.dtype)
+        answer = assumed_scalar(tensor.dtype, running_line())
         self.assumptions.add_with_line(
             f"an unknown {str(tensor.dtype).removeprefix('torch.')} value was read as {answer}"
         )

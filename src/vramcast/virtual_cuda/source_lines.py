@@ -1,14 +1,16 @@
 """Which line of source asked for each allocation.
 
-In forward it is the nearest frame that is neither torch's nor vramcast's. In backward there is no such frame below `backward()`, so the
-line is that of the forward operator whose gradient is computed: autograd numbers its nodes in order of creation, and each number is
-noted with the line that was running.
+In forward it is the nearest frame that is neither torch's nor vramcast's nor the standard library's. In backward there is no such frame
+below `backward()`, so the line is that of the forward operator whose gradient is computed: autograd numbers its nodes in order of
+creation, and each number is noted with the line that was running.
 """
 
 from __future__ import annotations
 
 import sys
+import sysconfig
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -21,7 +23,10 @@ _PASSED_OVER = (
     *(str(_OWN_FOLDER / room) for room in ("virtual_cuda", "dry_run")), str(Path(torch.__file__).parent), "<frozen", "<string>",
 )  # fmt: skip
 _RECORDERS = str(_OWN_FOLDER / "record")
-_HELPER_FILES = ("contextlib.py", "functools.py", "runpy.py", "safetensors/torch.py")
+_HELPER_FILES = ("safetensors/torch.py",)
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_INSTALLED = ("site-packages", "dist-packages")
+"""Folders of installed packages, which may lie inside of the standard library's."""
 
 
 class SourceLine(NamedTuple):
@@ -46,18 +51,30 @@ UNKNOWN_LINE = SourceLine("an unknown line", 0, "?")
 
 def running_line() -> SourceLine:
     """The nearest frame of the user's code or of a library that is not torch."""
-    frame: FrameType | None = sys._getframe(1)
+    return _nearest(sys._getframe(1), _is_passed_over) or _nearest(sys._getframe(1), _is_torch_or_ours) or UNKNOWN_LINE
+
+
+def _nearest(frame: FrameType | None, is_passed_over: Callable[[str], bool]) -> SourceLine | None:
     while frame is not None:
         code = frame.f_code
-        if not _is_passed_over(code.co_filename):
+        if not is_passed_over(code.co_filename):
             return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
-    return UNKNOWN_LINE
+    return None
 
 
 @lru_cache(maxsize=4096)
 def _is_passed_over(filename: str) -> bool:
+    return _is_torch_or_ours(filename) or _is_standard_library(filename)
+
+
+@lru_cache(maxsize=4096)
+def _is_torch_or_ours(filename: str) -> bool:
     return filename.startswith(_PASSED_OVER) or filename.endswith(_HELPER_FILES)
+
+
+def _is_standard_library(filename: str) -> bool:
+    return filename.startswith(_STANDARD_LIBRARY) and not any(folder in filename for folder in _INSTALLED)
 
 
 @lru_cache(maxsize=4096)

@@ -104,7 +104,13 @@ class CudaTelemetry:
 
     def _dump_snapshot(self, filename: Any = "dump_snapshot.pickle", augment_with_fx_traces: bool = False) -> None:
         machine = self._machine
-        write_snapshot(machine.timeline, filename, config=machine.allocator_config, max_entries=self._max_entries)
+        write_snapshot(
+            machine.timeline,
+            filename,
+            config=machine.allocator_config,
+            capacity_bytes=machine.capacity_bytes,
+            max_entries=self._max_entries,
+        )
 
     def _snapshot(self, device: Any = None, augment_with_fx_traces: bool = False) -> Any:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Parameters that are DTensors: `Module.to_empty` of a sharded model swaps them, and `reset_parameters` draws them in place."""
+"""Parameters of sharded models: `Module.to_empty` swaps them, `reset_parameters` draws them in place, FSDP gathers them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.utils
 from torch._decomp import decomposition_table
+from torch.distributed.fsdp._fully_shard._fsdp_param import FSDPParam
 
 from vramcast.virtual_cuda.patches.patch_set import PatchSet
 
@@ -33,7 +34,7 @@ def draw_uniform_by_kernel() -> Callable[[], None]:
 
 
 def install(machine: VirtualGPU, patches: PatchSet) -> None:
-    """Replace `torch.utils.swap_tensors`, which refuses a tensor that anybody holds a weak reference to."""
+    """Replace `torch.utils.swap_tensors`, which refuses a tensor with a weak reference, and see what FSDP gathers."""
     swap: Any = torch.utils.swap_tensors
 
     def swap_tensors(t1: torch.Tensor, t2: torch.Tensor) -> None:
@@ -47,3 +48,15 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
                 machine.categories.register_parameter(parameter)
 
     patches.set(torch.utils, "swap_tensors", swap_tensors)
+    _install_gathered(machine, patches)
+
+
+def _install_gathered(machine: VirtualGPU, patches: PatchSet) -> None:
+    """`fully_shard` keeps the whole parameter beside its shard, at most times without memory."""
+    init: Any = FSDPParam.init_unsharded_param
+
+    def init_unsharded_param(self: FSDPParam) -> None:
+        init(self)
+        machine.categories.is_gathered(self._unsharded_param)
+
+    patches.set(FSDPParam, "init_unsharded_param", init_unsharded_param)

@@ -1,0 +1,94 @@
+"""`vramcast run` where something goes wrong: what it says, what it leaves, and with which code it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vramcast.cli.main import main
+
+GOOD = "import torch\nkept = torch.empty(2**20, device='cuda')\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    path = tmp_path / "train.py"
+    path.write_text(GOOD)
+    return path
+
+
+def code_of(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["run", *words])
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--capacity", "400MiB"), ("--capacity", "10")])
+def test_a_gpu_smaller_than_its_context(
+    script: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str
+) -> None:
+    assert code_of(flag, value, str(script)) == 2
+    error = capsys.readouterr().err
+    assert f"capacity='{value}'" in error
+    assert "CUDA context" in error
+
+
+def test_a_snapshot_that_is_a_folder_is_refused_before_the_run(
+    script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text("print('ran')\n")
+    assert code_of("--snapshot", str(tmp_path), str(script)) == 2
+    said = capsys.readouterr()
+    assert "ran" not in said.out
+    assert f"snapshot='{tmp_path}': this is a folder" in said.err
+
+
+def test_a_name_that_is_too_long(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("--snapshot", "x" * 300, str(script)) == 2
+    assert "cannot be written: File name too long" in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_the_file_and_not_the_answer(
+    script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / ("x" * 250)  # a file may be called so, but not what is written beside it first
+    assert code_of("--json", "--snapshot", str(target), str(script)) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["peak_allocated_bytes"] == 4 * 2**20
+    assert "cannot be written" in said.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.py"]
+
+
+def test_a_script_that_fails_gives_no_forecast(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text(GOOD + "raise KeyError('lr')\n")
+    assert code_of(str(script)) == 1
+    said = capsys.readouterr()
+    assert "the script failed: the peaks are those until then" in said.out
+    assert "KeyError: 'lr'" in said.err
+
+
+def test_a_script_that_uses_no_gpu_is_told(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text("import torch\ntorch.ones(3)\n")
+    assert code_of(str(script)) == 0
+    assert "nothing on the GPU" in capsys.readouterr().out
+    script.write_text(GOOD)
+    assert code_of(str(script)) == 0
+    assert "nothing on the GPU" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["import bitsandbytes\n", "raise ImportError('You need to install `bitsandbytes` for this optimizer')\n"]
+)
+def test_a_missing_library_of_kernels_is_known_by_name(
+    script: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    script.write_text(text)
+    assert code_of("--json", str(script)) == 1
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [line for line in answer["assumptions"] if line.startswith("bitsandbytes cannot run")]
