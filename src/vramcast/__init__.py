@@ -22,6 +22,7 @@ from vramcast.errors import (
     MissingExtraError,
     ModelConfigError,
     RecordingError,
+    ScriptError,
     SnapshotError,
     UnknownGPUError,
     UnknownModelError,
@@ -43,6 +44,7 @@ __all__ = [
     "MissingExtraError",
     "ModelConfigError",
     "RecordingError",
+    "ScriptError",
     "SnapshotError",
     "UnknownGPUError",
     "UnknownModelError",
@@ -187,6 +189,7 @@ def run(
     Raises:
         InputError: an option is unknown or its value not usable.
         RecordingError: the script cannot be followed.
+        ScriptError: the script failed by itself; one that runs out of memory has not, and says so in its answer.
         MissingExtraError: torch is not installed.
     """
     from vramcast.forecast.script_process import run_in_process

@@ -8,6 +8,7 @@
     │   └── SnapshotError       a memory snapshot cannot be read
     ├── MissingExtraError       an optional dependency is needed; carries the exact install line
     ├── AllocatorOutOfMemory    a replay within a capacity finds no memory (`vramcast.allocator`)
+    ├── ScriptError             a script that is dry-run fails by itself
     ├── TrainingError           a loss or a weight is no longer finite (`vramcast.gpt`)
     ├── DoesNotFitError         the forecast of a training run says so (`vramcast.gpt`)
     ├── DriverError             the NVIDIA driver cannot be asked (`vramcast.measure`)
@@ -58,3 +59,7 @@ class MissingExtraError(VramcastError):
 
 class RecordingError(VramcastError):
     """The recorder cannot follow this code: an operator, call or library whose memory it does not know."""
+
+
+class ScriptError(VramcastError):
+    """A script that is dry-run from Python failed by itself: an error of its own, or an exit code that is not 0."""

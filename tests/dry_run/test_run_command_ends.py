@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import vramcast
 from vramcast.cli.main import main
 
 GOOD = "import torch\nkept = torch.empty(2**20, device='cuda')\n"
@@ -92,3 +93,43 @@ def test_a_missing_library_of_kernels_is_known_by_name(
     assert code_of("--json", str(script)) == 1
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [line for line in answer["assumptions"] if line.startswith("bitsandbytes cannot run")]
+
+
+def test_ctrl_c_prints_the_forecast_so_far(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script.write_text(GOOD + "raise KeyboardInterrupt\n")
+    assert code_of("--json", str(script)) == 130
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["ended"], answer["peak_allocated_bytes"]) == ("interrupted", 4 << 20)
+
+
+def test_a_gate_that_nothing_went_through_is_not_passed(script: Path) -> None:
+    script.write_text("x = 1\n")
+    assert code_of(str(script)) == 0
+    assert code_of("--check", str(script)) == 1
+
+
+class TestFromPython:
+    """`vramcast.run`, each in a process of its own."""
+
+    def test_the_answer_is_that_of_the_command(self, script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        code_of("--json", "--gpu", "rtx-3090", str(script))
+        told = json.loads(capsys.readouterr().out)
+        run = vramcast.run(script, gpu="rtx-3090", folder=script.parent)
+        same = ("peak_allocated_bytes", "peak_reserved_bytes", "verdict", "ended", "live_lines", "gpu")
+        assert {name: run.to_dict()[name] for name in same} == {name: told[name] for name in same}
+
+    def test_a_script_that_fails_has_no_verdict(self, script: Path) -> None:
+        script.write_text(GOOD + "raise RuntimeError('no data')\n")
+        with pytest.raises(vramcast.ScriptError, match="RuntimeError: no data"):
+            vramcast.run(script, folder=script.parent)
+
+    def test_running_out_of_memory_is_an_answer(self, script: Path) -> None:
+        script.write_text("import torch\nx = torch.empty(2**34, device='cuda')\n")
+        run = vramcast.run(script, gpu="rtx-3090", folder=script.parent)
+        assert (run.verdict, run.out_of_memory[0].requested_bytes) == ("does_not_fit", 2**36)
+
+    def test_bad_options_are_refused_here(self, script: Path) -> None:
+        with pytest.raises(vramcast.InputError, match=r"^steps="):
+            vramcast.run(script, steps=0)
+        with pytest.raises(vramcast.VramcastError, match="no such file"):
+            vramcast.run("missing.py", folder=script.parent)

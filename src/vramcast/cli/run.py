@@ -16,7 +16,7 @@ from vramcast.job.script import ScriptOptions
 if TYPE_CHECKING:
     from vramcast.dry_run import DryRun
 
-EXIT_SCRIPT_FAILED = 1
+EXIT_SCRIPT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 def run(
@@ -125,6 +125,9 @@ def _print(done: DryRun) -> None:
 
 
 def _code(done: DryRun, check: bool) -> int:
-    if done.answer.ended in ("error", "exit") and done.answer.verdict != "does_not_fit":
+    if done.answer.ended == "interrupted":
+        return EXIT_INTERRUPTED
+    # A gate that nothing went through is not passed.
+    if done.answer.failed or (check and done.answer.peak_allocated_bytes == 0):
         return EXIT_SCRIPT_FAILED
     return code_of(done.answer, check) if check else EXIT_DONE

@@ -53,7 +53,7 @@ class _Outcome:
 def run_script(launch: Launch, options: ScriptOptions) -> DryRun:
     """Run a script on a virtual GPU until it ends, runs out of memory, or has made its optimizer steps.
 
-    What the script prints it prints; what it raises is kept in the answer, but for `KeyboardInterrupt` and errors of vramcast.
+    What the script prints it prints; what it raises is kept in the answer, but for errors of vramcast.
 
     Raises:
         InputError: no such script, GPU or capacity.
@@ -123,7 +123,9 @@ def _execute(script: Callable[[], None]) -> _Outcome:
                 outcome.ended, outcome.error = "exit", error
         except torch.OutOfMemoryError as error:
             outcome.ended, outcome.error = "out_of_memory", error
-        except (KeyboardInterrupt, VramcastError):
+        except KeyboardInterrupt:
+            outcome.ended = "interrupted"
+        except VramcastError:
             raise
         except Exception as error:  # the script's own error belongs into the answer, whatever it is
             outcome.ended, outcome.error = "error", error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from vramcast.errors import RecordingError
+from vramcast.errors import RecordingError, ScriptError
 from vramcast.forecast.engine import require_torch_for_scripts
 from vramcast.forecast.script_run import ScriptRun
 from vramcast.job.checking import checked_job
@@ -38,6 +38,7 @@ def run_in_process(
     Raises:
         InputError: an option is unknown or its value not usable.
         RecordingError: there was no answer; tells what was printed on stderr.
+        ScriptError: the script failed by itself, so that its peaks say nothing of a whole run.
         MissingExtraError: torch is not installed.
     """
     require_torch_for_scripts()
@@ -47,10 +48,13 @@ def run_in_process(
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     lines = done.stdout.splitlines()
     try:
-        return ScriptRun(**json.loads(lines[-1]))
+        answer = ScriptRun(**json.loads(lines[-1]))
     except (IndexError, TypeError, ValueError):
         said = done.stderr.strip()[-_MOST_OF_STDERR:] or "nothing was printed on stderr"
         raise RecordingError(f"the dry run of {script} gave no answer (exit code {done.returncode}): {said}") from None
+    if answer.failed:
+        raise ScriptError(f"{script} failed: {answer.error or answer.ended}")
+    return answer
 
 
 def _flags(options: ScriptOptions) -> list[str]:

@@ -8,8 +8,9 @@ from vramcast.forecast.forecast import Forecast
 from vramcast.result import Result
 from vramcast.timeline import Category
 
-Ending = Literal["steps", "end", "exit", "out_of_memory", "error"]
-"""Why a run stopped: enough optimizer steps; the script ended; it left with an exit code of its own; memory ran out; another error."""
+Ending = Literal["steps", "end", "exit", "out_of_memory", "error", "interrupted"]
+"""Why a run stopped: enough optimizer steps; the script ended; it left with an exit code of its own; memory ran out; another error;
+Ctrl-C."""
 
 
 class LiveLine(Result):
@@ -67,6 +68,11 @@ class ScriptRun(Forecast):
     """Wall time of the script on this machine."""
     host_memory_bytes: int
     """Largest resident set of this process."""
+
+    @property
+    def failed(self) -> bool:
+        """The script ended before its time by something else than memory, so that its peaks say little."""
+        return self.ended in ("error", "exit", "interrupted") and self.verdict != "does_not_fit"
 
     def _repr_html_(self) -> str:
         from vramcast.views.script_html import script_html

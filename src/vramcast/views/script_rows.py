@@ -31,6 +31,7 @@ def ending_line(run: ScriptRun) -> str:
         "end": f"ran to its end, {steps}",
         "exit": f"left by itself ({run.error}) after {steps}",
         "out_of_memory": f"ran out of memory after {steps}",
+        "interrupted": f"interrupted after {steps}",
         "error": f"ended in an error after {steps}: {run.error.splitlines()[0] if run.error else ''}",
     }
     return f"{endings[run.ended]}; {run.seconds:.1f} s and {format_bytes(run.host_memory_bytes)} of host memory here"
@@ -67,7 +68,9 @@ def out_of_memory_lines(failed: OutOfMemory) -> list[str]:
 
 def warning_line(run: ScriptRun) -> str | None:
     """Why the peaks may not be those of a whole run; else None."""
-    if run.ended in ("error", "exit") and run.verdict != "does_not_fit":
+    if run.ended == "interrupted":
+        return "interrupted: the peaks are those until then"
+    if run.failed:
         return "the script failed: the peaks are those until then, and nothing is said about the rest of it"
     if run.peak_allocated_bytes == 0:
         return "the script put nothing on the GPU: there is nothing to forecast (does it run on device='cuda'?)"
