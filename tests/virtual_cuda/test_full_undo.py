@@ -219,12 +219,13 @@ def test_libraries_forget_the_machine() -> None:
     from transformers.utils import is_torch_bf16_gpu_available, is_torch_cuda_available
 
     asked = (is_torch_cuda_available, is_torch_bf16_gpu_available)
+    before = dict(PartialState._shared_state)
     assert [function() for function in asked] == [False, False]
     with virtual_gpu():
         assert [function() for function in asked] == [True, True]
         assert PartialState().device.type == "cuda"
     assert [function() for function in asked] == [False, False]
-    assert PartialState._shared_state == {}
+    assert PartialState._shared_state == before
 
 
 def test_a_thread_that_outlives_the_machine_sees_torch_as_it_is() -> None:
