@@ -134,3 +134,14 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> int:
 
 def capsys_text(capsys: pytest.CaptureFixture[str]) -> str:
     return _TEXTS[id(capsys)]
+
+
+def test_a_configuration_that_its_model_cannot_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Phi turns half of each head, here an odd number of elements."""
+    fields = {"model_type": "phi", "num_hidden_layers": 1, "hidden_size": 114, "num_attention_heads": 1}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**fields, "intermediate_size": 64, "vocab_size": 24, "max_position_embeddings": 64}))
+    with pytest.raises(SystemExit) as end:
+        main(["training", str(config), "--sequence-length", "32", "--batch-size", "2"])
+    assert end.value.code == 2
+    assert "its sizes do not go together" in capsys.readouterr().err
