@@ -5,7 +5,6 @@ The viewer's own unpickler knows protocol 4 and plain types only, and JavaScript
 every file written.
 """
 
-import os
 import pickle
 from collections import deque
 from pathlib import Path
@@ -19,6 +18,7 @@ from vramcast.allocator.replay import Replayer, ReplayResult
 from vramcast.allocator.snapshot import allocator_segments
 from vramcast.errors import InputError
 from vramcast.timeline import Allocation, Event, EventKind, Timeline
+from vramcast.whole_file import replacing
 
 Frame = dict[str, str | int]
 Frames = list[Frame]
@@ -54,7 +54,7 @@ def write_snapshot(
         raise InputError("max_entries", max_entries, "must be at least 1, or None for the whole history")
     history = _History(timeline, config, capacity_bytes, deferred_free, max_entries)
     history.replay()
-    _write_whole(Path(path), history.snapshot())
+    _write(Path(path), history.snapshot())
     return history.replayer.result()
 
 
@@ -176,15 +176,8 @@ class _History:
         return segments
 
 
-def _write_whole(path: Path, data: dict[str, Any]) -> None:
-    """Write beside the target and rename, so that a reader never sees half a file."""
+def _write(path: Path, data: dict[str, Any]) -> None:
     if not path.parent.is_dir():
         raise InputError("path", str(path), "its folder does not exist")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            pickle.dump(data, file, protocol=4)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        pickle.dump(data, file, protocol=4)

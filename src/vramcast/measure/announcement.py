@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vramcast.tapes.library import CACHE_VARIABLE, write_file
+from vramcast.tapes.library import CACHE_VARIABLE
+from vramcast.whole_file import replacing
 
 if TYPE_CHECKING:
     from vramcast.forecast import Forecast
@@ -44,7 +45,8 @@ def announced_run(forecast: Forecast) -> Iterator[None]:
     path = announcement_folder() / f"{announcement.pid}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(asdict(announcement)).encode())
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(announcement)), encoding="utf-8")
     except OSError as error:
         warnings.warn(f"`vramcast watch` will not know of this run: {path} cannot be written ({error})", stacklevel=3)
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from vramcast.whole_file import replacing
 
 MAX_ENTRIES = 1_000_000
 """Entries of the history; three steps of a hundred layers make some hundred thousand."""
@@ -26,16 +27,7 @@ def memory_history(path: Path | None) -> Iterator[None]:
     torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_ENTRIES)
     try:
         yield
-        _dump(path)
+        with replacing(path) as unfinished:
+            torch.cuda.memory._dump_snapshot(str(unfinished))
     finally:
         torch.cuda.memory._record_memory_history(enabled=None)
-
-
-def _dump(path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        torch.cuda.memory._dump_snapshot(str(temporary))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

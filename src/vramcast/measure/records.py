@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vramcast.errors import InputError
+from vramcast.whole_file import replacing
 
 SCHEMA_VERSION = 1
 
@@ -72,7 +72,10 @@ def append_record(path: Path, record: Record) -> None:
     line = json.dumps(asdict(record), sort_keys=True).encode() + b"\n"
     with _alone_in(path.parent):
         before = path.read_bytes() if path.exists() else b""
-        _replace(path, before[: before.rfind(b"\n") + 1] + line)
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            file.write(before[: before.rfind(b"\n") + 1] + line)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -98,19 +101,6 @@ def measured_keys(path: Path, *, retry: bool = False) -> set[tuple[str, ...]]:
     """Identities of all measurements in a file; with `retry` those that failed or ran out of time are left out."""
     again = ("failed", "timeout") if retry else ()
     return {record.key for record in read_records(path) if record.status not in again}
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from vramcast.record.tape_library_check import compare_with_plan, differing, dra
 from vramcast.record.tape_library_plan import PlannedTape, planned_tapes
 from vramcast.record.tape_library_recording import WorkFolder, record_tapes
 from vramcast.tapes.archive import archive_bytes
-from vramcast.tapes.library import library_folder, recorder_digest, write_file
+from vramcast.tapes.library import library_folder, recorder_digest
+from vramcast.whole_file import replacing
 
 WORK_FOLDER = Path("build") / "tapes"
 
@@ -109,7 +110,8 @@ def _write_archive(finished: Sequence[PlannedTape], work: WorkFolder, library: P
     tapes = [tape for planned in finished if (tape := work.tape(planned)) is not None]
     if tapes:
         path = library / finished[0].archive
-        write_file(path, archive_bytes(tapes))
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(archive_bytes(tapes))
         console.print(f"{path.name}: {len(tapes)} tapes, {path.stat().st_size / 1024:.0f} KiB", soft_wrap=True)
 
 

@@ -15,7 +15,7 @@ from vramcast.models import load_model
 from vramcast.record.tape_library_plan import Part, PlannedTape
 from vramcast.tapes import Tape, TapeError
 from vramcast.tapes.format import dump, read_tape
-from vramcast.tapes.library import write_file
+from vramcast.whole_file import replacing
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def _prepare() -> None:
 def _record(part: Part, job: TrainingJob | GenerationJob, path: Path) -> str | None:
     """Record a tape into a file; what went wrong, so that one tape that fails does not end the others."""
     try:
-        write_file(path, dump(recorded_tape(part, job)))
+        tape = dump(recorded_tape(part, job))
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(tape)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

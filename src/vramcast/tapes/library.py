@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import metadata, resources
@@ -21,6 +20,7 @@ from vramcast.tapes.composing import as_other_half
 from vramcast.tapes.format import dump, read_tape
 from vramcast.tapes.key import Key, canonical, settings_digest, structure_digest
 from vramcast.tapes.tape import Tape
+from vramcast.whole_file import replacing
 
 CACHE_VARIABLE = "VRAMCAST_CACHE"
 """Environment variable with another folder for recorded tapes."""
@@ -50,7 +50,8 @@ def keep_tape(tape: Tape) -> Path | None:
     path = folder / f"{settings_digest(tape.key)}-{_content_digest(data)}.json.gz"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(path, data)
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(data)
     except OSError:
         return None
     return path
@@ -58,17 +59,6 @@ def keep_tape(tape: Tape) -> Path | None:
 
 _REMEMBERED: dict[tuple[str, str], list[Tape]] = {}
 """Tapes recorded by this process."""
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file or none."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def cache_folder() -> Path:

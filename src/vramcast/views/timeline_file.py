@@ -1,7 +1,5 @@
 """A timeline written to a file, as the picture or the page that its suffix asks for."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from vramcast.forecast.memory_curve import DEFAULT_POINTS, MemoryCurve
 from vramcast.views.timeline_html import timeline_html
 from vramcast.views.timeline_legend import LiveLine
 from vramcast.views.timeline_svg import timeline_svg
+from vramcast.whole_file import replacing
 
 _WRITERS = {".svg": timeline_svg, ".html": timeline_html}
 _POINTS = {".svg": DEFAULT_POINTS, ".html": 4 * DEFAULT_POINTS}
@@ -57,22 +56,7 @@ def write_timeline(
         curve, title, gpu_memory_bytes=gpu_memory_bytes, capacity_bytes=capacity_bytes, live_lines=live_lines
     )
     try:
-        _write_whole(path, text)
+        with replacing(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError("timeline", str(path), f"cannot be written: {error.strerror}") from error
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # A temporary file is private; the finished one gets the rights that any new file would get.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
