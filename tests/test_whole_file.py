@@ -43,3 +43,13 @@ def test_a_file_gets_the_rights_of_any_new_file(tmp_path: Path) -> None:
     with replacing(path) as unfinished:
         unfinished.write_text("new")
     assert path.stat().st_mode == usual.stat().st_mode
+
+
+def test_a_rename_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, target: Path) -> None:
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(PermissionError), replacing(tmp_path / "peaks.json") as unfinished:
+        unfinished.write_text("new")
+    assert not list(tmp_path.iterdir())

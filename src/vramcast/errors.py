@@ -17,6 +17,8 @@
 The command line prints the message of any of them on stderr and exits with code 2.
 """
 
+from importlib.util import find_spec
+
 
 class VramcastError(ValueError):
     """Base of all errors meant for the user: the message alone must tell what to do."""
@@ -55,6 +57,17 @@ class MissingExtraError(VramcastError):
     def __init__(self, needed_for: str, extra: str) -> None:
         self.extra = extra
         super().__init__(f"{needed_for} needs an optional dependency. Install it with: pip install 'vramcast[{extra}]'")
+
+
+def check_installed(needed_for: str, extra: str, *libraries: str) -> None:
+    """Look for libraries without importing them.
+
+    Raises:
+        MissingExtraError: one is not installed; names it.
+    """
+    for library in libraries:
+        if find_spec(library) is None:
+            raise MissingExtraError(f"{needed_for} ({library})", extra)
 
 
 class RecordingError(VramcastError):

@@ -17,7 +17,7 @@ from tests.tapes.tape_fakes import STRUCTURE, key_of, make_tape, rewritten
 from vramcast.tapes import Tape, TapeError, library
 from vramcast.tapes.archive import INDEX, Archive, archive_bytes, archive_name, content_bytes, entry_name
 from vramcast.tapes.key import settings_digest
-from vramcast.tapes.library import cache_folder, find_tapes, keep_tape, recorder_digest, write_file
+from vramcast.tapes.library import cache_folder, find_tapes, keep_tape, recorder_digest
 
 
 def write_archive(folder: Path, data: bytes, name: str = archive_name("gpt2", key_of())) -> Archive:
@@ -199,15 +199,6 @@ class TestCache:
         assert keep_tape(tape) is None
         assert list(find_tapes(key_of())) == [tape]
         assert (tmp_path / "file").read_text() == "in the way"
-
-    def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(self: Path, target: Path) -> None:
-            raise PermissionError(13, "read-only")
-
-        monkeypatch.setattr(Path, "replace", fail)
-        with pytest.raises(PermissionError):
-            write_file(tmp_path / "tape.json.gz", b"data")
-        assert not list(tmp_path.glob("*tape*"))
 
     def test_a_damaged_file_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         path = keep_tape(make_tape(key_of()))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag
+from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag, TraceFlag
 from vramcast.cli.showing import code_of, print_json, progress_on_terminal
 from vramcast.compute import GenerationTime, decode_time
 from vramcast.forecast.answer import GenerationAnswer, generation_answer
@@ -20,12 +20,7 @@ def generation(
         bool,
         Parameter(group=TIME_GROUP, help="fp32 matrix products may use TF32, which PyTorch does not do by default."),
     ] = False,
-    trace: Annotated[
-        bool,
-        Parameter(
-            negative="", help="Run the model's own code at full size instead of replaying its tape; needs torch."
-        ),
-    ] = False,
+    trace: TraceFlag = False,
     json: JsonFlag = False,
     check: CheckFlag = False,
     offline: OfflineFlag = False,

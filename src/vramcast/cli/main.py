@@ -6,7 +6,7 @@ import sys
 from cyclopts import App, CycloptsError
 
 from vramcast import __version__
-from vramcast.cli.parameters import EXIT_BAD_INPUT, EXIT_DONE
+from vramcast.cli.parameters import EXIT_BAD_INPUT, EXIT_CLOSED_PIPE, EXIT_DONE, EXIT_INTERRUPTED
 from vramcast.errors import VramcastError
 
 app = App(
@@ -34,9 +34,6 @@ COMMANDS = {
 
 for _name, _help in COMMANDS.items():
     app.command(f"vramcast.cli.{_name}:{_name}", name=_name, help=_help)
-
-EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 130, 141
-"""128 + the signal (SIGINT, SIGPIPE), as shells count."""
 
 _QUICK_START = {"OPENBLAS_NUM_THREADS": "1", "PYDANTIC_DISABLE_PLUGINS": "1"}
 """For imports that follow: numpy without a thread for each core, pydantic without a look at every installed package."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from vramcast.cli.parameters import EXIT_DOES_NOT_FIT, EXIT_DONE, JsonFlag, ModelArgument, OfflineFlag
+from vramcast.cli.parameters import EXIT_DOES_NOT_FIT, EXIT_DONE, JsonFlag, ModelArgument, OfflineFlag, TraceFlag
 from vramcast.cli.showing import print_json, progress_on_terminal
-from vramcast.errors import InputError, MissingExtraError
+from vramcast.errors import InputError, check_installed
 from vramcast.job import GenerationJob, GenerationOptions, TrainingJob, TrainingOptions
 from vramcast.measure.records import check_appendable
 
@@ -30,9 +29,6 @@ measure = App(
 )
 
 RecordFlag = Annotated[Path | None, Parameter(help="JSON-lines file that a record of the measurement is added to.")]
-TraceFlag = Annotated[
-    bool, Parameter(negative="", help="Forecast by the model's own code at full size instead of replaying its tape.")
-]
 SnapshotFlag = Annotated[Path | None, Parameter(help="Where PyTorch's memory snapshot of the run is written (CUDA).")]
 _ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
@@ -87,9 +83,7 @@ def generation(
 @contextmanager
 def _ready(job: TrainingJob | GenerationJob, record: Path | None) -> Iterator[Progress | None]:
     """Refuse what cannot be done before torch is imported, whose allocator reads its settings once."""
-    for library in ("torch", "transformers"):
-        if find_spec(library) is None:
-            raise MissingExtraError(f"measuring a real step ({library})", "measure")
+    check_installed("measuring a real step", "measure", "torch", "transformers")
     if record is not None:
         check_appendable(record)
     if "torch" not in sys.modules:

@@ -5,6 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 EXIT_DONE, EXIT_DOES_NOT_FIT, EXIT_BAD_INPUT = 0, 1, 2
+EXIT_INTERRUPTED, EXIT_CLOSED_PIPE = 130, 141
+"""128 + the signal (SIGINT, SIGPIPE), as shells count."""
 
 ModelArgument = Annotated[
     str, Parameter(help="A preset (see `vramcast models`), a config.json or its folder, or a Hub id.")
@@ -13,6 +15,10 @@ JsonFlag = Annotated[
     bool, Parameter(name="--json", negative="", help="Print the answer as JSON (integers of bytes) and nothing else.")
 ]
 CheckFlag = Annotated[bool, Parameter(negative="", help="Exit with code 1 if it does not fit.")]
+TraceFlag = Annotated[
+    bool,
+    Parameter(negative="", help="Run the model's own code at full size instead of replaying its tape; needs torch."),
+]
 OfflineFlag = Annotated[bool, Parameter(negative="", help="Never ask the Hugging Face Hub.")]
 
 TIME_GROUP = "Time and cost"

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vramcast.cli.parameters import EXIT_DONE, CheckFlag, JsonFlag
+from vramcast.cli.parameters import EXIT_DONE, EXIT_INTERRUPTED, CheckFlag, JsonFlag
 from vramcast.cli.showing import code_of, print_json
 from vramcast.errors import InputError
 from vramcast.forecast.engine import run_script
+from vramcast.hardware import allocator_capacity_bytes
 from vramcast.job.script import ScriptOptions
 
 if TYPE_CHECKING:
     from vramcast.dry_run import DryRun
 
-EXIT_SCRIPT_FAILED, EXIT_INTERRUPTED = 1, 130
+EXIT_SCRIPT_FAILED = 1
 
 
 def run(
@@ -91,7 +92,7 @@ def _write(done: DryRun, timeline: Path | None, snapshot: Path | None) -> None:
             curve,
             f"{done.answer.script}: {ending_line(done.answer)}",
             gpu_memory_bytes=machine.gpu.memory_total_bytes,
-            capacity_bytes=machine.gpu.memory_total_bytes - done.answer.context_bytes,
+            capacity_bytes=allocator_capacity_bytes(machine.gpu),
             live_lines=[(line_label(line), line.bytes) for line in done.answer.live_lines],
         )
     if snapshot is not None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag
+from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag, TraceFlag
 from vramcast.cli.showing import code_of, print_json, progress_on_terminal
 from vramcast.compute import TimeOptions, TrainingTime, training_time
 from vramcast.forecast.answer import TrainingAnswer, training_answer
@@ -27,12 +27,7 @@ def training(
     *,
     options: Annotated[TrainingOptions, Parameter(name="*")] = TrainingOptions(),  # noqa: B008  (frozen)
     time: Annotated[TimeFlags, Parameter(name="*", group=TIME_GROUP)] = TimeFlags(),  # noqa: B008  (frozen)
-    trace: Annotated[
-        bool,
-        Parameter(
-            negative="", help="Run the model's own code at full size instead of replaying its tape; needs torch."
-        ),
-    ] = False,
+    trace: TraceFlag = False,
     json: JsonFlag = False,
     check: CheckFlag = False,
     offline: OfflineFlag = False,

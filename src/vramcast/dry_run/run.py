@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import sys
@@ -21,14 +20,14 @@ from vramcast.dry_run.stopping import EnoughSteps, StepCounter
 from vramcast.errors import InputError, VramcastError
 from vramcast.forecast.answer import resolve_gpu
 from vramcast.forecast.script_run import Ending, ScriptRun
-from vramcast.hardware import GPU, cuda_context_bytes
+from vramcast.hardware import GPU, allocator_capacity_bytes, cuda_context_bytes
 from vramcast.job.script import ScriptOptions
 from vramcast.units import format_bytes, parse_bytes
 from vramcast.virtual_cuda import VirtualGPU
-from vramcast.virtual_cuda.patches.distributed_environment import distributed_environment
+from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, distributed_environment
+from vramcast.virtual_cuda.patches.environment import environment_variables
 from vramcast.virtual_cuda.refusals import library_advice
 
-GPUS_PER_NODE = 8
 _KIB = 1024
 _WORD = re.compile(r"\w+")
 
@@ -64,8 +63,8 @@ def run_script(launch: Launch, options: ScriptOptions) -> DryRun:
     machine = VirtualGPU(
         gpu,
         allocator_config=AllocatorConfig(expandable_segments=True) if options.expandable_segments else "environment",
-        capacity_bytes=None if options.keep_going else _capacity(gpu, options),
-        device_count=min(options.world_size, GPUS_PER_NODE),
+        capacity_bytes=None if options.keep_going else _checked_capacity(gpu, options),
+        device_count=min(options.world_size, DEFAULT_GPUS_PER_NODE),
         track_lines=True,
         mark_phases=True,
     )
@@ -95,11 +94,12 @@ def _gpu(options: ScriptOptions) -> GPU:
     return gpu.model_copy(update={"memory_total_bytes": parse_bytes(options.capacity, "capacity")})
 
 
-def _capacity(gpu: GPU, options: ScriptOptions) -> int:
-    context = cuda_context_bytes(gpu).bytes
-    if gpu.memory_total_bytes > context:
-        return gpu.memory_total_bytes - context
+def _checked_capacity(gpu: GPU, options: ScriptOptions) -> int:
+    capacity = allocator_capacity_bytes(gpu)
+    if capacity > 0:
+        return capacity
     field = "gpu_memory" if options.capacity is None else "capacity"
+    context = cuda_context_bytes(gpu).bytes
     raise InputError(
         field, getattr(options, field), f"the CUDA context alone takes {format_bytes(context)} of the GPU; give more"
     )
@@ -107,7 +107,7 @@ def _capacity(gpu: GPU, options: ScriptOptions) -> int:
 
 def _processes(world_size: int) -> AbstractContextManager[None]:
     """A single process is no distributed run: `torchrun`'s variables stay as they are."""
-    return nullcontext() if world_size == 1 else distributed_environment(world_size, gpus_per_node=GPUS_PER_NODE)
+    return nullcontext() if world_size == 1 else distributed_environment(world_size)
 
 
 def _execute(script: Callable[[], None]) -> _Outcome:
@@ -146,15 +146,8 @@ def _advice(error: Exception) -> list[str]:
 @contextmanager
 def _quiet_services(notes: list[str]) -> Iterator[None]:
     """Experiment trackers would report a run that never was."""
-    before = os.environ.get("WANDB_MODE")
-    os.environ["WANDB_MODE"] = "disabled"
-    try:
+    with environment_variables({"WANDB_MODE": "disabled"}):
         yield
-    finally:
-        if before is None:
-            del os.environ["WANDB_MODE"]
-        else:
-            os.environ["WANDB_MODE"] = before
     if "wandb" in sys.modules:
         notes.append("Weights & Biases was switched off (WANDB_MODE=disabled)")
 

@@ -6,7 +6,7 @@ from vramcast.allocator import AllocatorConfig
 from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant, Verdict
 from vramcast.forecast.readings import Readings
 from vramcast.forecast.source import Source
-from vramcast.hardware import GPU, ContextEstimate, cuda_context_bytes
+from vramcast.hardware import GPU, ContextEstimate, allocator_capacity_bytes, cuda_context_bytes
 from vramcast.progress import Progress
 from vramcast.units import format_bytes
 
@@ -67,7 +67,7 @@ def build_forecast(
 def judge(source: Source, gpu: GPU, config: AllocatorConfig, progress: Progress | None = None) -> Judgement:
     """Replay without a limit, and within the card where that does not fit."""
     context = cuda_context_bytes(gpu)
-    capacity = gpu.memory_total_bytes - context.bytes
+    capacity = allocator_capacity_bytes(gpu)
     natural = source.read(config, progress=progress)
     headroom = capacity - natural.peak_reserved_bytes
     if headroom >= 0:

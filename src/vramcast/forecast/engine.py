@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from vramcast.errors import MissingExtraError
+from vramcast.errors import check_installed
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.job.script import ScriptOptions
@@ -63,9 +62,7 @@ def record_generation(job: GenerationJob, config: ModelConfig, gpu: GPU, progres
 
 
 def _require_torch(needed_for: str) -> None:
-    for library in ("torch", "transformers"):
-        if find_spec(library) is None:
-            raise MissingExtraError(f"{needed_for} ({library})", "record")
+    check_installed(needed_for, "record", "torch", "transformers")
 
 
 def virtual_gpu_class() -> type[VirtualGPU]:
@@ -78,8 +75,7 @@ def virtual_gpu_class() -> type[VirtualGPU]:
 
 def require_torch_for_scripts() -> None:
     """A script brings its own libraries; torch must be there."""
-    if find_spec("torch") is None:
-        raise MissingExtraError("a dry run of a script (torch)", "record")
+    check_installed("a dry run of a script", "record", "torch")
 
 
 def run_script(target: str, arguments: Sequence[str], options: ScriptOptions, *, is_module: bool = False) -> DryRun:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vramcast.forecast.build import Judgement, build_forecast, judge, judge_headroom
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.source import RecordedSource
-from vramcast.hardware import cuda_context_bytes
+from vramcast.hardware import allocator_capacity_bytes, cuda_context_bytes
 
 if TYPE_CHECKING:
     from vramcast.virtual_cuda import VirtualGPU
@@ -46,9 +46,8 @@ def judgement_of_run(machine: VirtualGPU, *, completed: bool = True) -> Judgemen
     if not completed:
         note = "memory ran out: the peaks are those until then, and the code needs more"
         return Judgement("does_not_fit", readings, (note,))
-    context = cuda_context_bytes(machine.gpu)
-    headroom = machine.gpu.memory_total_bytes - context.bytes - readings.peak_reserved_bytes
-    judgement = judge_headroom(readings, headroom, context)
+    headroom = allocator_capacity_bytes(machine.gpu) - readings.peak_reserved_bytes
+    judgement = judge_headroom(readings, headroom, cuda_context_bytes(machine.gpu))
     if not readings.num_alloc_retries:
         return judgement
     retries = f"to stay within this GPU the allocator gave cached memory back {readings.num_alloc_retries} times, which costs time"

@@ -1,7 +1,7 @@
 """GPUs, what a CUDA context takes of them, and library workspaces: data files and pure functions, no torch."""
 
 from vramcast.hardware.catalog import all_gpus, custom_gpu, find_gpu
-from vramcast.hardware.context import ContextEstimate, cuda_context_bytes
+from vramcast.hardware.context import ContextEstimate, allocator_capacity_bytes, cuda_context_bytes
 from vramcast.hardware.cublas_workspace import CublasWorkspace, cublas_workspace_bytes, parse_workspace_config
 from vramcast.hardware.gpu import GPU, DenseTflops
 
@@ -11,6 +11,7 @@ __all__ = [
     "CublasWorkspace",
     "DenseTflops",
     "all_gpus",
+    "allocator_capacity_bytes",
     "cublas_workspace_bytes",
     "cuda_context_bytes",
     "custom_gpu",

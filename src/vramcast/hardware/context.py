@@ -44,6 +44,14 @@ def cuda_context_bytes(gpu: GPU) -> ContextEstimate:
     )
 
 
+def allocator_capacity_bytes(gpu: GPU) -> int:
+    """What PyTorch's allocator may reserve on `gpu`: its memory without the context; not positive where the context alone fills it.
+
+    Errors as for `cuda_context_bytes`.
+    """
+    return gpu.memory_total_bytes - cuda_context_bytes(gpu).bytes
+
+
 def architecture_of(compute_capability: ComputeCapability) -> str:
     """Name of the NVIDIA architecture with that compute capability, such as `ampere` for (8, 6).
 

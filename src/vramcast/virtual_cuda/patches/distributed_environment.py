@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vramcast.errors import InputError
+from vramcast.virtual_cuda.patches.environment import environment_variables
 
 DEFAULT_GPUS_PER_NODE = 8
 
@@ -38,13 +38,5 @@ def distributed_environment(
         "GROUP_RANK": rank // local, "GROUP_WORLD_SIZE": -(-world_size // local),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500, "TORCHELASTIC_RUN_ID": "vramcast",
     }  # fmt: skip
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update({name: str(value) for name, value in variables.items()})
-    try:
+    with environment_variables({name: str(value) for name, value in variables.items()}):
         yield
-    finally:
-        for name, former in before.items():
-            if former is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = former

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
@@ -18,11 +17,6 @@ _ATTRIBUTES = (
 )
 """Globals that `init_process_group` and DTensor set and never take back."""
 
-_SHARED_STATES = tuple(
-    ("accelerate.state", name, "_shared_state") for name in ("PartialState", "AcceleratorState", "GradientState")
-)
-"""Dictionaries through which accelerate's objects remember the device and the group of the process."""
-
 _VARIABLES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
 """Environment variables through which accelerate's plugins tell the next `Accelerator` what they were asked for."""
 
@@ -32,7 +26,6 @@ def keep_state() -> Callable[[], None]:
     had_group = dist.is_initialized()
     attributes = {key: getattr(sys.modules[key[0]], key[1]) for key in _ATTRIBUTES if key[0] in sys.modules}
     variables = _variables()
-    shared = {key: dict(state) for key in _SHARED_STATES if (state := _shared_state(key)) is not None}
 
     def restore() -> None:
         if dist.is_initialized() and not had_group:
@@ -44,20 +37,9 @@ def keep_state() -> Callable[[], None]:
         for variable in _variables():
             del os.environ[variable]
         os.environ.update(variables)
-        for key in _SHARED_STATES:
-            state = _shared_state(key)
-            if state is not None:
-                state.clear()
-                state.update(shared.get(key, {}))
 
     return restore
 
 
 def _variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)}
-
-
-def _shared_state(key: tuple[str, str, str]) -> dict[str, Any] | None:
-    module, owner, name = key
-    state = getattr(getattr(sys.modules.get(module), owner, None), name, None)
-    return state if isinstance(state, dict) else None
