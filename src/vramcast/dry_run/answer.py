@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vramcast.forecast.run import forecast_of_run, judgement_of_run
+from vramcast.forecast.run import judged_run
 from vramcast.forecast.script_run import Ending, LiveLine, OutOfMemory, ScriptRun, StepPeaks
 from vramcast.timeline import Category
 
@@ -33,9 +33,8 @@ def answer_of(
     notes: Sequence[str],
 ) -> ScriptRun:
     """The forecast of what the machine recorded, and what the run alone can tell."""
-    judgement = judgement_of_run(machine, completed=not _ran_out(machine, ended))
-    forecast = forecast_of_run(machine, launch.name, judgement=judgement, assumptions=tuple(notes))
-    readings = judgement.readings
+    completed = not _ran_out(machine, ended)
+    forecast, readings = judged_run(machine, launch.name, completed=completed, assumptions=tuple(notes))
     fields = {name: getattr(forecast, name) for name in type(forecast).model_fields}
     fields["settings"] = options.model_dump(mode="json")
     return ScriptRun(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vramcast.forecast.build import Judgement, build_forecast, judge, judge_headroom
 from vramcast.forecast.forecast import Forecast
+from vramcast.forecast.readings import Readings
 from vramcast.forecast.source import RecordedSource
 from vramcast.hardware import allocator_capacity_bytes, cuda_context_bytes
 
@@ -13,33 +14,44 @@ if TYPE_CHECKING:
     from vramcast.virtual_cuda import VirtualGPU
 
 
-def forecast_of_run(
-    machine: VirtualGPU,
-    name: str = "code",
-    *,
-    judgement: Judgement | None = None,
-    assumptions: tuple[str, ...] = (),
-) -> Forecast:
+class JudgedRun(NamedTuple):
+    """The forecast of a run, and the replay it was read from."""
+
+    forecast: Forecast
+    readings: Readings
+
+
+def forecast_of_run(machine: VirtualGPU) -> Forecast:
     """The forecast of everything the virtual GPU has recorded so far."""
-    return build_forecast(
-        RecordedSource(machine.recording()),
+    return judged_run(machine).forecast
+
+
+def judged_run(
+    machine: VirtualGPU, name: str = "code", *, completed: bool = True, assumptions: tuple[str, ...] = ()
+) -> JudgedRun:
+    """As `forecast_of_run`, for code of this name that came to its end or, not `completed`, ran out of memory."""
+    source = RecordedSource(machine.recording())
+    judgement = _judgement(machine, source, completed)
+    forecast = build_forecast(
+        source,
         machine.gpu,
         workload="code",
         model=name,
         settings={},
         allocator_config=machine.allocator_config,
-        judgement=judgement or judgement_of_run(machine),
+        judgement=judgement,
         assumptions=assumptions,
     )
+    return JudgedRun(forecast, judgement.readings)
 
 
-def judgement_of_run(machine: VirtualGPU, *, completed: bool = True) -> Judgement:
+def _judgement(machine: VirtualGPU, source: RecordedSource, completed: bool) -> Judgement:
     """How the code fared on the GPU.
 
     Code that ran within a capacity has met its limit, and may have chosen its way by it: only a replay within the same capacity is
     what happened.
     """
-    source, config = RecordedSource(machine.recording()), machine.allocator_config
+    config = machine.allocator_config
     if machine.capacity_bytes is None:
         return judge(source, machine.gpu, config)
     readings = source.read(config, machine.capacity_bytes)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from vramcast.job import TrainingJob
     from vramcast.models import ModelConfig
 
-RECORDED_STEPS = STEPS
 MAX_POSITION_ELEMENTS = 1 << 24
 """Elements of a batch's positions that are followed by value."""
 
@@ -31,7 +30,7 @@ def record_training(
     config: ModelConfig,
     gpu: GPU,
     *,
-    steps: int = RECORDED_STEPS,
+    steps: int = STEPS,
     runs_model: bool = True,
     progress: Progress | None = None,
 ) -> Recording:
