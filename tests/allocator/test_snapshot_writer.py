@@ -86,6 +86,15 @@ def test_frames_tell_what_an_allocation_is_for(tmp_path: Path) -> None:
     assert states["inactive"] == [] and states["active_allocated"][1]["filename"] == "<phase backward>"
 
 
+def test_the_line_that_asked_stands_between_operator_and_phase(tmp_path: Path) -> None:
+    timeline, path = training_step(), tmp_path / "step.pickle"
+    lines = [("train.py", number, "step") for number in range(1, 1 + len(timeline.allocations))]
+    write_snapshot(timeline, path, code_lines=lines)
+    frames = load(path)["device_traces"][0][3]["frames"]
+    assert [frame["name"] for frame in frames] == ["addmm", "step", "activations"]
+    assert frames[1] == {"name": "step", "filename": "train.py", "line": 2}
+
+
 def test_segments_have_the_keys_of_pytorch(tmp_path: Path) -> None:
     path = tmp_path / "step.pickle"
     write_snapshot(training_step(), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_a_gpu_smaller_than_its_context(
     error = capsys.readouterr().err
     assert f"capacity='{value}'" in error
     assert "CUDA context" in error
+
+
+def test_the_snapshot_names_the_scripts_own_line(script: Path, tmp_path: Path) -> None:
+    target = tmp_path / "memory.pickle"
+    assert code_of("--snapshot", str(target), str(script)) == 0
+    (entry,) = [entry for entry in pickle.loads(target.read_bytes())["device_traces"][0] if entry["action"] == "alloc"]
+    frames = [frame for frame in entry["frames"] if Path(frame["filename"]).name == "train.py"]
+    assert [frame["line"] for frame in frames] == [2]
 
 
 def test_a_snapshot_that_is_a_folder_is_refused_before_the_run(

@@ -7,6 +7,7 @@ every file written.
 
 import pickle
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from vramcast.whole_file import replacing
 
 Frame = dict[str, str | int]
 Frames = list[Frame]
+CodeLine = tuple[str, int, str]
+"""File, line number, function."""
 
 
 def write_snapshot(
@@ -32,11 +35,12 @@ def write_snapshot(
     capacity_bytes: int | None = None,
     deferred_free: DeferredFree = "immediate",
     max_entries: int | None = None,
+    code_lines: Sequence[CodeLine] | None = None,
 ) -> ReplayResult:
     """Replay a timeline and write its history and its last state; returns the result of the replay.
 
-    What an allocation is for shows as its call stack: operator and module first, then phase and category. A replay
-    that runs out of memory is written up to there, as PyTorch's own snapshots are.
+    What an allocation is for shows as its call stack: operator and module first, then the line of source that asked for it where that
+    is known, then phase and category. A replay that runs out of memory is written up to there, as PyTorch's own snapshots are.
 
     Args:
         timeline: what to replay.
@@ -46,13 +50,14 @@ def write_snapshot(
         deferred_free: when frees complete that wait for another stream.
         max_entries: keep only the last so many entries of the history, as PyTorch's ring buffer does; browsers manage
             some 200,000.
+        code_lines: for every allocation of the timeline, in its order, where the code asked for it.
 
     Raises:
         InputError: `max_entries` below 1, or a folder that does not exist.
     """
     if max_entries is not None and max_entries < 1:
         raise InputError("max_entries", max_entries, "must be at least 1, or None for the whole history")
-    history = _History(timeline, config, capacity_bytes, deferred_free, max_entries)
+    history = _History(timeline, config, capacity_bytes, deferred_free, max_entries, code_lines)
     history.replay()
     _write(Path(path), history.snapshot())
     return history.replayer.result()
@@ -68,8 +73,10 @@ class _History:
         capacity_bytes: int | None,
         deferred_free: DeferredFree,
         max_entries: int | None,
+        code_lines: Sequence[CodeLine] | None,
     ) -> None:
         self._timeline = timeline
+        self._code_lines = code_lines
         self._allocator = CachingAllocator(
             config, capacity_bytes, deferred_free=deferred_free, observer=self._on_allocator_event
         )
@@ -78,7 +85,7 @@ class _History:
         self._time = 0
         self._frames: Frames = []
         """Frames of the request that is being served: segments are taken on its behalf."""
-        self._known_frames: dict[tuple[str, str, str, str], Frames] = {}
+        self._known_frames: dict[tuple[Any, ...], Frames] = {}
         self._frames_at: dict[int, Frames] = {}
         """Frames of the allocation that has, or last had, each address."""
 
@@ -98,7 +105,7 @@ class _History:
 
     def _alloc(self, event: Event) -> None:
         allocation = self._timeline.allocations[event.target]
-        self._frames = self._frames_of(allocation)
+        self._frames = self._frames_of(event.target)
         self.replayer.feed([event])
         block = self.replayer.blocks.get(event.target)
         if block is not None:
@@ -125,14 +132,12 @@ class _History:
         entry = {"action": action, where: address, "size": nbytes, "stream": stream, "time_us": self._time}
         self._entries.append({**entry, "frames": frames})
 
-    def _frames_of(self, allocation: Allocation) -> Frames:
-        key = allocation.op, allocation.module, allocation.phase, allocation.category
+    def _frames_of(self, index: int) -> Frames:
+        allocation = self._timeline.allocations[index]
+        code_line = None if self._code_lines is None else self._code_lines[index]
+        key = allocation.op, allocation.module, allocation.phase, allocation.category, code_line
         if key not in self._known_frames:
-            op, module, phase, category = key
-            self._known_frames[key] = [
-                {"name": op or "allocation", "filename": module or "<model>", "line": 0},
-                {"name": category, "filename": f"<phase {phase or 'unknown'}>", "line": 0},
-            ]
+            self._known_frames[key] = _frames(allocation, code_line)
         return self._known_frames[key]
 
     def snapshot(self) -> dict[str, Any]:
@@ -174,6 +179,15 @@ class _History:
             }
             segments.append(summary)
         return segments
+
+
+def _frames(allocation: Allocation, code_line: CodeLine | None) -> Frames:
+    operator: Frame = {"name": allocation.op or "allocation", "filename": allocation.module or "<model>", "line": 0}
+    phase: Frame = {"name": allocation.category, "filename": f"<phase {allocation.phase or 'unknown'}>", "line": 0}
+    if code_line is None:
+        return [operator, phase]
+    filename, line, function = code_line
+    return [operator, {"name": function, "filename": filename, "line": line}, phase]
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -99,8 +99,13 @@ def _write(done: DryRun, timeline: Path | None, snapshot: Path | None) -> None:
         from vramcast.allocator.snapshot_writer import write_snapshot
 
         try:
+            assert machine.source_lines is not None
             write_snapshot(
-                machine.timeline, snapshot, config=machine.allocator_config, capacity_bytes=machine.capacity_bytes
+                machine.timeline,
+                snapshot,
+                config=machine.allocator_config,
+                capacity_bytes=machine.capacity_bytes,
+                code_lines=machine.source_lines.of_allocations,
             )
         except OSError as error:
             raise InputError("snapshot", str(snapshot), f"cannot be written: {error.strerror}") from error
