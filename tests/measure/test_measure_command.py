@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -68,11 +69,27 @@ def test_bad_input_is_refused_before_anything_runs(
 def test_a_missing_library_names_the_extra(
     tiny_gpt2: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import vramcast.cli.measure as command
+    import vramcast.errors
 
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(vramcast.errors, "find_spec", lambda name: None)
     assert run("training", tiny_gpt2) == 2
     assert "vramcast[measure]" in capsys.readouterr().err
+
+
+def test_the_allocator_is_set_before_torch_is_there(tiny_gpt2: str) -> None:
+    import subprocess
+
+    code = (
+        "import os, sys\nimport vramcast.cli.measure as command\nfrom vramcast.job import TrainingJob\n"
+        f"with command._ready(TrainingJob(model={tiny_gpt2!r}, expandable_segments=True), None): pass\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(os.environ['PYTORCH_CUDA_ALLOC_CONF'], os.environ['PYTORCH_ALLOC_CONF'])\n"
+    )
+    environment = {**os.environ, "PYTORCH_ALLOC_CONF": "max_split_size_mb:64"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["expandable_segments:True"] * 2
+    assert "PYTORCH_ALLOC_CONF=max_split_size_mb:64 is set aside" in done.stderr
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in done.stderr
 
 
 def test_help_loads_no_torch() -> None:

@@ -87,10 +87,18 @@ def _ready(job: TrainingJob | GenerationJob, record: Path | None) -> Iterator[Pr
     if record is not None:
         check_appendable(record)
     if "torch" not in sys.modules:
-        for variable in _ALLOCATOR_VARIABLES:
-            os.environ[variable] = f"expandable_segments:{job.expandable_segments}"
+        _set_allocator(f"expandable_segments:{job.expandable_segments}")
     with progress_on_terminal() as progress:
         yield progress
+
+
+def _set_allocator(settings: str) -> None:
+    """As forecast; both names, for PyTorch reads one first here and the other there."""
+    for variable in _ALLOCATOR_VARIABLES:
+        given = os.environ.get(variable, settings)
+        if given != settings:
+            print(f"vramcast: {variable}={given} is set aside: measured with {settings}, as forecast", file=sys.stderr)
+        os.environ[variable] = settings
 
 
 def _finish(measured: Measurement, record: Path | None, as_json: bool) -> int:

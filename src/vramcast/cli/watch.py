@@ -55,10 +55,11 @@ def _live(nvml: Any, interval: float) -> None:
 
     from vramcast.views.watch_terminal import watch_renderable
 
-    with Live(watch_renderable(read_gpus(nvml), announced_runs()), auto_refresh=False) as live:
+    with Live(auto_refresh=False) as live:
         try:
             while True:
+                view = watch_renderable(read_gpus(nvml), announced_runs(), height=live.console.height)
+                live.update(view, refresh=True)
                 time.sleep(interval)
-                live.update(watch_renderable(read_gpus(nvml), announced_runs()), refresh=True)
         except KeyboardInterrupt:
             return

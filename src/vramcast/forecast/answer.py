@@ -61,7 +61,7 @@ def training_answer(
     """The forecast of a training job together with its source; arguments and errors as for `training_forecast`."""
     job, config, gpu = checked_training(job, offline)
     source = training_source(job, config, gpu, trace=trace, progress=progress)
-    return TrainingAnswer(_forecast(source, job, "training", config, gpu, progress), source, job, gpu)
+    return TrainingAnswer(forecast_from(source, job, "training", config, gpu, progress), source, job, gpu)
 
 
 def checked_training(job: TrainingJob, offline: bool = False) -> tuple[TrainingJob, ModelConfig, GPU]:
@@ -122,20 +122,27 @@ def generation_answer(
     job: GenerationJob, *, offline: bool = False, trace: bool = False, progress: Progress | None = None
 ) -> GenerationAnswer:
     """The forecast of a generation job together with its source; errors as for `training_forecast`."""
+    config, gpu = checked_generation(job, offline)
+    source = generation_source(job, config, gpu, trace=trace, progress=progress)
+    return GenerationAnswer(forecast_from(source, job, "generation", config, gpu, progress), source, gpu)
+
+
+def checked_generation(job: GenerationJob, offline: bool = False) -> tuple[ModelConfig, GPU]:
+    """The model and the GPU of a job that can be run; errors as for `training_forecast`."""
     config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
     check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
-    source = generation_source(job, config, gpu, trace=trace, progress=progress)
-    return GenerationAnswer(_forecast(source, job, "generation", config, gpu, progress), source, gpu)
+    return config, gpu
 
 
-def _forecast(
+def forecast_from(
     source: Source,
     job: TrainingJob | GenerationJob,
     workload: Literal["training", "generation"],
     config: ModelConfig,
     gpu: GPU,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> Forecast:
+    """The forecast that a source gives on a card at hand; the job must be a checked one, its own `gpu` is not looked at."""
     return build_forecast(
         source,
         gpu,

@@ -50,11 +50,11 @@ def device_used_bytes() -> int:
 
 def describe_gpu() -> dict[str, Any]:
     """Name, compute capability, memory by the driver's count and multiprocessors of the current device."""
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     return {
-        "name": torch.cuda.get_device_name(0),
+        "name": torch.cuda.get_device_name(),
         "kind": "cuda",
-        "compute_capability": list(torch.cuda.get_device_capability(0)),
+        "compute_capability": list(torch.cuda.get_device_capability()),
         "total_memory_bytes": int(torch.cuda.mem_get_info()[1]),
         "multiprocessor_count": int(properties.multi_processor_count),
     }

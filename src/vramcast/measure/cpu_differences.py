@@ -22,11 +22,10 @@ _FOREACH_BY_DEFAULT = ("adamw", "adam", "sgd-momentum", "sgd", "adagrad", "rmspr
 
 def cpu_differences(job: Any, forecast: Forecast, source: Source, watch: StorageWatch) -> list[str]:
     """Sentences about a job that was run under `watch`; `job` is a `TrainingJob` or a `GenerationJob`."""
-    ran_dropout = any(allocation.op in ("bernoulli_", "native_dropout") for allocation in watch.timeline.allocations)
     conditions = {
         NOT_A_GPU: True,
         _about_attention(forecast, source, watch): bool(watch.attention_kernels or _attention(source)),
-        _DROPOUT: bool(getattr(job, "dropout", None)) or ran_dropout,
+        _DROPOUT: watch.ran_dropout,
         _FOREACH.format(name=getattr(job, "optimizer", "")): getattr(job, "optimizer", "") in _FOREACH_BY_DEFAULT,
         _AUTOCAST: job.precision.startswith("amp-"),
         _HALF_STATISTICS: job.precision in ("bf16", "fp16") and _uses_layer_norm(watch),

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from vramcast.errors import MissingExtraError
+from vramcast.errors import MissingExtraError, UnknownGPUError
+from vramcast.hardware import GPU, cuda_context_bytes, custom_gpu, find_gpu
 from vramcast.measure.allocator_readings import (
     allocator_memory,
     allocator_statistics,
@@ -17,10 +18,34 @@ from vramcast.measure.allocator_readings import (
 )
 from vramcast.measure.nvml import DriverError, opened_nvml, process_used_bytes
 
+_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
 
 def is_cuda() -> bool:
     """Whether jobs are measured on a CUDA device; else on the CPU."""
     return torch.cuda.is_available()
+
+
+def gpu_present() -> GPU | None:
+    """The GPU of this process with the memory that is free on it now, None where there is none.
+
+    Its row of the hardware file where it has one, else a custom card of its compute capability. The memory is what is free plus this
+    process's own context, so that what other processes hold is not promised to the job.
+    """
+    if not is_cuda():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    try:
+        gpu = find_gpu(torch.cuda.get_device_name())
+    except UnknownGPUError:
+        gpu = custom_gpu(total, torch.cuda.get_device_capability())
+    memory = min(gpu.memory_total_bytes, free + cuda_context_bytes(gpu).bytes)
+    return gpu.model_copy(update={"memory_total_bytes": memory})
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a full device caused it: the allocator's own error, or that of a library or the driver which asked without it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
 
 
 def device_description() -> dict[str, Any]:
@@ -44,11 +69,21 @@ def read_cuda(marks: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def missing_readings(readings: dict[str, Any]) -> list[str]:
+    """What could not be read and why, for those who look at the comparison."""
+    why = readings.get("notes", {}).get("process_used_bytes")
+    return [f"device used by this process is not measured: {why}"] if why else []
+
+
 def _process_used() -> tuple[int | None, str]:
     """What NVML counts for this process, or why there is no such figure."""
     try:
         with opened_nvml() as nvml:
-            used = process_used_bytes(nvml, torch.cuda.current_device())
+            used = process_used_bytes(nvml, str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid))
     except (MissingExtraError, DriverError) as error:
         return None, str(error)
-    return used, "" if used is not None else "the driver does not tell the memory of this process"
+    if used is None:
+        return None, "the driver does not tell the memory of this process"
+    if used < torch.cuda.memory_reserved():
+        return None, f"the driver tells {used} bytes, less than this process's allocator holds: they are another's"
+    return used, ""

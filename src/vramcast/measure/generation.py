@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.forecast.answer import generation_answer
+from vramcast.forecast.answer import checked_generation, forecast_from, generation_source
 from vramcast.job import GenerationJob
 from vramcast.measure.job_run import JobRun, measured_job
 from vramcast.measure.stages import AllocatorStage
@@ -19,9 +19,9 @@ from vramcast.record.generation_loop import generate_greedily
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vramcast.hardware import GPU
     from vramcast.measure.measurement import Measurement
     from vramcast.measure.storage_watch import StorageWatch
-    from vramcast.models import ModelConfig
     from vramcast.progress import Progress
 
 
@@ -35,11 +35,13 @@ def measure_generation(
 ) -> Measurement:
     """Forecast a generation job, run it, and set both side by side; arguments and errors as for `measure_training`."""
 
-    def run(asked: GenerationJob, config: ModelConfig) -> _GenerationRun:
-        answer = generation_answer(asked, offline=offline, trace=trace, progress=progress)
-        return _GenerationRun(asked, config, answer.forecast, answer.source)
+    def prepare(present: GPU | None) -> _GenerationRun:
+        config, asked = checked_generation(job, offline)
+        gpu = present or asked
+        source = generation_source(job, config, gpu, trace=trace, progress=progress)
+        return _GenerationRun(job, config, forecast_from(source, job, "generation", config, gpu, progress), source)
 
-    return measured_job(job, run, offline=offline, snapshot=snapshot)
+    return measured_job(prepare, snapshot=snapshot)
 
 
 class _GenerationRun(JobRun[GenerationJob]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from abc import ABC, abstractmethod
@@ -12,27 +13,34 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 import torch
 
 from vramcast.allocator import AllocatorConfig
-from vramcast.errors import InputError, UnknownGPUError
-from vramcast.hardware import find_gpu
+from vramcast.errors import InputError
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.measure.announcement import announced_run
 from vramcast.measure.cpu_differences import cpu_differences
-from vramcast.measure.device import device_description, is_cuda, read_cuda
+from vramcast.measure.device import (
+    device_description,
+    gpu_present,
+    is_cuda,
+    is_out_of_memory,
+    missing_readings,
+    read_cuda,
+)
 from vramcast.measure.live import forecast_live, live_readings
 from vramcast.measure.measurement import Measurement, compare_instants, compare_live, compare_peaks
-from vramcast.measure.memory_history import memory_history
+from vramcast.measure.memory_history import check_snapshot_path, memory_history
 from vramcast.measure.storage_watch import StorageWatch
-from vramcast.models import load_model
 from vramcast.record.failures import explained
-from vramcast.units import MIB, format_bytes
+from vramcast.units import format_bytes
 
 if TYPE_CHECKING:
     from vramcast.forecast import Forecast
     from vramcast.forecast.source import Source
+    from vramcast.hardware import GPU
     from vramcast.models import ModelConfig
     from vramcast.record.building import ModelBuilder
 
 Job = TypeVar("Job", TrainingJob, GenerationJob)
+_UNTIL_FULL = "what is measured are the peaks until memory ran out; the job would have taken more"
 _WATCHED_AGAIN = "categories are those of {what}, watched after the readings of the allocator; sizes are not rounded up"
 
 
@@ -73,13 +81,16 @@ class JobRun(ABC, Generic[Job]):
         return AllocatorConfig(expandable_segments=self.job.expandable_segments)
 
 
-def measured_job(
-    job: Job, prepare: Callable[[Job, ModelConfig], JobRun[Job]], *, offline: bool, snapshot: Path | None
-) -> Measurement:
-    """Forecast and run a job; see `measure_training`."""
-    if snapshot is not None and not is_cuda():
-        raise InputError("snapshot", str(snapshot), "there is no CUDA device here, and so no allocator to take it of")
-    run = prepare(_on_this_device(job), load_model(job.model, offline=offline))
+def measured_job(prepare: Callable[[GPU | None], JobRun[Any]], *, snapshot: Path | None) -> Measurement:
+    """Run a job and compare; see `measure_training`.
+
+    Args:
+        prepare: forecasts the job, for the card that is present if there is one.
+        snapshot: see `measure_training`.
+    """
+    if snapshot is not None:
+        check_snapshot_path(snapshot)
+    run = prepare(gpu_present())
     build = run.builder()
     expected = forecast_live(run.source, run.workload, run.allocator_config()).to_dict()
     if not is_cuda():
@@ -118,14 +129,18 @@ def _measured_on_cuda(
     marks: list[dict[str, Any]] = []
     status: Literal["ok", "oom"] = "ok"
     message = ""
-    with memory_history(snapshot):
+    notes = [*_about_settings(run.allocator_config()), *_emptied_allocator()]
+    with memory_history(snapshot) as about_snapshot:
         try:
             held, marks = run.run_on_cuda(built)
             torch.cuda.synchronize()
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             status, message = "oom", str(error).splitlines()[0]
+            notes.append(_UNTIL_FULL)
         readings = read_cuda(marks)
-    live, watched = (None, "") if held is None else _watched_on_cuda(run, built, held)
+    live, watched = (None, []) if held is None else _watched_on_cuda(run, built, held)
     categories = () if live is None else compare_live(expected, live)[1]
     return Measurement(
         workload=run.workload,
@@ -137,33 +152,41 @@ def _measured_on_cuda(
         categories=categories,
         instants=compare_instants(run.forecast, marks),
         readings=readings if live is None else {**readings, "live": live},
-        notes=tuple(note for note in (watched, *build.notes, *run.notes(held)) if note),
+        notes=(*notes, *watched, *about_snapshot, *missing_readings(readings), *build.notes, *run.notes(held)),
         seconds=round(time.monotonic() - started, 2),
         **device_description(),
     )
 
 
-def _watched_on_cuda(run: JobRun[Any], built: Any, held: Any) -> tuple[dict[str, Any] | None, str]:
-    """Live tensors by category, and a note about them."""
+def _watched_on_cuda(run: JobRun[Any], built: Any, held: Any) -> tuple[dict[str, Any] | None, list[str]]:
+    """Live tensors by category, and notes about them."""
     try:
         with StorageWatch("cuda") as watch:
             run.run_watched(watch, built, held)
-    except torch.OutOfMemoryError:
-        return None, "categories could not be measured: the run that is watched did not fit beside what was left"
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None, ["categories could not be measured: the run that is watched did not fit beside what was left"]
     what = "one more step" if run.workload == "training" else "a second generation"
-    return live_readings(watch.timeline).to_dict(), _WATCHED_AGAIN.format(what=what)
+    return live_readings(watch.timeline).to_dict(), [_WATCHED_AGAIN.format(what=what)]
 
 
-def _on_this_device(job: Job) -> Job:
-    """The job with the card that is present, on a machine that has one."""
-    if not is_cuda():
-        return job
-    name = torch.cuda.get_device_name(0)
-    try:
-        card: dict[str, str | None] = {"gpu": find_gpu(name).name, "gpu_memory": None}
-    except UnknownGPUError:
-        card = {"gpu": "custom", "gpu_memory": f"{torch.cuda.mem_get_info()[1] // MIB}MiB"}
-    return job.model_copy(update=card)
+def _about_settings(forecast: AllocatorConfig) -> list[str]:
+    """Whether the environment sets the allocator as the forecast has it; PyTorch reads it once, so it cannot be set here."""
+    actual = AllocatorConfig.from_environment()
+    if actual == forecast:
+        return []
+    texts = (config.to_environment_string() or "PyTorch's defaults" for config in (actual, forecast))
+    return ["the allocator runs with {}, and is forecast with {}: set PYTORCH_CUDA_ALLOC_CONF alike".format(*texts)]
+
+
+def _emptied_allocator() -> list[str]:
+    """Forget what ran in this process before, so that the peaks are those of the job; says what is left of it all the same."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    left = torch.cuda.memory_allocated()
+    return [f"the peaks hold {format_bytes(left)} that this process had allocated before"] if left else []
 
 
 def _check_host_memory(run: JobRun[Any], needed_bytes: int) -> None:

@@ -27,6 +27,8 @@ _NO_TORCH_DISPATCH = torch._C._disabled_torch_dispatch_impl
 _FRESH = "lift_fresh"
 """What `torch.tensor` ends with: its argument was made out of sight just now."""
 _ATTENTION_PREFIX = "_scaled_dot_product_"
+_DROPOUT = ("native_dropout", "bernoulli_")
+"""CUDA's operator, and what draws the mask on a CPU, where dropout has no operator of its own (`aten/src/ATen/native/Dropout.cpp`)."""
 
 
 class _RealStorages(StorageTable):
@@ -53,6 +55,7 @@ class StorageWatch(TorchDispatchMode):
         self.timeline = Timeline()
         self.attention_kernels: dict[str, None] = {}
         """Fused attention operators that were called."""
+        self.ran_dropout = False
         self._storages = _RealStorages(self._on_death)
         self.categories = CategoryKeeper(self._storages)
         self._modules = ModuleTracker(self._on_outermost_module)
@@ -135,6 +138,7 @@ class StorageWatch(TorchDispatchMode):
         out = func(*args, **kwargs)
         if name.startswith(_ATTENTION_PREFIX) and not name.endswith("_backward"):
             self.attention_kernels[name] = None
+        self.ran_dropout = self.ran_dropout or name in _DROPOUT
         for tensor in flatten_tensors(out if isinstance(out, (list, tuple)) else (out,), []):
             self._see(tensor, name)
         return out
@@ -147,9 +151,13 @@ class StorageWatch(TorchDispatchMode):
         finally:
             super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
+    def is_here(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is on the device that is watched."""
+        return tensor.device.type == self.device
+
     def _see(self, tensor: torch.Tensor, operator: str = "") -> None:
         """A storage that is new is born in `operator`, or was there before."""
-        if tensor.device.type != self.device or tensor.layout != torch.strided:
+        if not self.is_here(tensor) or tensor.layout != torch.strided:
             return
         storage = tensor.untyped_storage()
         record = self._storages.of_storage(storage)

@@ -11,7 +11,7 @@ import torch
 from vramcast.errors import VramcastError
 from vramcast.forecast import Forecast
 from vramcast.measure.announcement import announced_run
-from vramcast.measure.device import device_description, is_cuda, read_cuda
+from vramcast.measure.device import device_description, is_cuda, missing_readings, read_cuda
 from vramcast.measure.live import live_readings
 from vramcast.measure.measurement import Comparison, Measurement, compare_live, compare_peaks
 from vramcast.measure.storage_watch import StorageWatch
@@ -97,7 +97,7 @@ class measured:
     def _measured(self, readings: dict[str, Any], seconds: float) -> Measurement:
         peaks: tuple[Comparison, ...] = compare_peaks(self.forecast, readings)
         categories: tuple[Comparison, ...] = ()
-        notes: tuple[str, ...] = ()
+        notes = tuple(missing_readings(readings))
         if not is_cuda():
             notes = (ON_CPU,)
         if self._watch is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vramcast.forecast.answer import training_answer
+import torch
+
+from vramcast.forecast.answer import checked_training, forecast_from, training_source
 from vramcast.job import TrainingJob
 from vramcast.measure.cpu_differences import host_counters_note
 from vramcast.measure.job_run import JobRun, measured_job
@@ -14,6 +16,7 @@ from vramcast.record.building import ModelBuilder, attention_backend, weight_dty
 from vramcast.record.training_loop import STEPS, forward_and_backward, run_training, training_step
 
 if TYPE_CHECKING:
+    from vramcast.hardware import GPU
     from vramcast.measure.measurement import Measurement
     from vramcast.measure.storage_watch import StorageWatch
     from vramcast.models import ModelConfig
@@ -31,7 +34,7 @@ def measure_training(
 ) -> Measurement:
     """Forecast a training job, run it, and set both side by side.
 
-    On a CUDA device the job's `gpu` is the one that is present, whatever it says; on a CPU it is the card of the forecast.
+    On a CUDA device the forecast is for the one that is present, whatever the job's `gpu` says, and the memory that is free on it.
 
     Args:
         job: what is measured.
@@ -45,11 +48,14 @@ def measure_training(
         InputError: the model or a field of the job is not usable, or the job is too large for this machine's memory.
     """
 
-    def run(asked: TrainingJob, config: ModelConfig) -> _TrainingRun:
-        answer = training_answer(asked, offline=offline, trace=trace, progress=progress)
-        return _TrainingRun(answer.job, config, answer.forecast, answer.source, steps)
+    def prepare(present: GPU | None) -> _TrainingRun:
+        checked, config, asked = checked_training(job, offline)
+        gpu = present or asked
+        source = training_source(checked, config, gpu, trace=trace, progress=progress)
+        forecast = forecast_from(source, checked, "training", config, gpu, progress)
+        return _TrainingRun(checked, config, forecast, source, steps)
 
-    return measured_job(job, run, offline=offline, snapshot=snapshot)
+    return measured_job(prepare, snapshot=snapshot)
 
 
 class _TrainingRun(JobRun[TrainingJob]):
@@ -81,6 +87,8 @@ class _TrainingRun(JobRun[TrainingJob]):
         watch.adopt(built, None if before is None else before.optimizer)
         if before is None:
             return run_training(self.job, stage, built, steps=self.steps)
+        for tensor in _scaler_tensors(before.scaler):
+            watch.set_category(tensor, "activations")  # as where the scaler is watched from its first step
         with attention_backend(self.job.attention):
             training_step(self.job, stage, before, forward_and_backward)
         stage.end("after_step")
@@ -92,3 +100,9 @@ class _TrainingRun(JobRun[TrainingJob]):
         if self.steps < 2:
             notes.append("the first step alone was run: it has no optimizer states at its forward and backward passes")
         return notes
+
+
+def _scaler_tensors(scaler: Any) -> list[torch.Tensor]:
+    """The scale and its counter, made in the first step."""
+    held = () if scaler is None else vars(scaler).values()
+    return [value for value in held if isinstance(value, torch.Tensor)]

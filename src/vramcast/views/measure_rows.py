@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vramcast.units import format_bytes
@@ -30,8 +30,9 @@ class ComparedRow:
 
 
 def peak_rows(measurement: Measurement) -> list[ComparedRow]:
-    """Peaks, forecast beside measured."""
-    return [_row(PEAK_NAMES[peak.name], peak) for peak in measurement.peaks]
+    """Peaks, forecast beside measured; no error where the run ended before its peak."""
+    rows = [_row(PEAK_NAMES[peak.name], peak) for peak in measurement.peaks]
+    return rows if measurement.status == "ok" else [replace(row, error="") for row in rows]
 
 
 def category_rows(measurement: Measurement) -> list[ComparedRow]:

@@ -34,8 +34,15 @@ def measurement_renderable(measurement: Measurement) -> RenderableType:
         if rows:
             parts += ["", _table(title, rows)]
     if measurement.notes:
-        parts += ["", *(Text(f"  · {note}", style="dim") for note in measurement.notes)]
+        parts += ["", _notes(measurement.notes)]
     return Group(*parts)
+
+
+def _notes(notes: Sequence[str]) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for note in notes:
+        table.add_row("  ·", Text(note), style="dim")
+    return table
 
 
 def _table(title: str, rows: Sequence[ComparedRow]) -> Table:
