@@ -25,7 +25,7 @@ from validation.campaign_child import describe_machine, run_child  # noqa: E402
 from validation.campaign_jobs import CampaignJob, all_jobs, rehearsal_jobs  # noqa: E402
 from validation.campaign_process import SNAPSHOT_VARIABLE, MeasuringProcess, Outcome, allocator_variables, job_command  # noqa: E402
 from validation.campaign_schedule import run_within_budget  # noqa: E402
-from vramcast.measure.records import Record, append_record, measured_keys, record_key  # noqa: E402
+from vramcast.measure.records import Record, append_record, check_appendable, measured_keys, record_key  # noqa: E402
 
 RECORDS = Path(__file__).with_name("records")
 _DESCRIBE_TIMEOUT_SECONDS = 120.0
@@ -49,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{job.id:40} {job.kind:10} {job.cost_seconds:5.0f} s")
         print(f"{len(jobs)} jobs, {sum(job.cost_seconds for job in jobs):.0f} s estimated")
         return 0
-    # So that a campaign that is told to end takes its processes with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _end_on_signals()
     return Campaign(options).run(jobs)
 
 
@@ -72,7 +71,12 @@ class Campaign:
             return 2
         self.identity = described.readings
         self.path = self.options.out or RECORDS / _file_name(self.identity)
-        known = measured_keys(self.path, retry=self.options.retry)
+        try:
+            check_appendable(self.path)
+            known = measured_keys(self.path, retry=self.options.retry)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
         waiting = [
             job for job in jobs if record_key(job.id, self.identity["versions"], self.identity["gpu"]) not in known
         ]
@@ -87,6 +91,7 @@ class Campaign:
             launch=self._launch,
             on_outcome=self._keep,
             ahead=self.options.ahead,
+            patience=self.options.patience,
         )
         counts = Counter(outcome.status for _, outcome in result.finished)
         say(f"{dict(counts)} in {time.monotonic() - self.started:.0f} s; left out: {len(result.left_out)}")
@@ -147,6 +152,13 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _end_on_signals() -> None:
+    """So that a campaign that is told to end takes its processes with it; `nohup` is left alone."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+
+
 def _selected(prefix: str, *, rehearse: bool) -> list[CampaignJob]:
     return [job for job in (rehearsal_jobs() if rehearse else all_jobs()) if job.id.startswith(prefix)]
 
@@ -179,6 +191,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=max(1, min(_MOST_AHEAD, (os.cpu_count() or 1) // _CORES_FOR_ONE)),
         help="processes that import and build their model while another one measures (default: %(default)s here)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="times the usual limit of a job, on a machine slower than a data-center GPU (default: 1)",
     )
     parser.add_argument(
         "--keep-snapshots",

@@ -41,6 +41,8 @@ class Group:
     setting: str
     value: str
     count: int
+    equal: int
+    """How many are equal to the byte."""
     median_percent: float
     worst_percent: float
     worst_id: str
@@ -66,12 +68,14 @@ def error_groups(jobs: Iterable[tuple[str, str, dict[str, Any], float]]) -> list
 
 def _group(key: tuple[str, str, str], errors: Sequence[tuple[float, str]]) -> Group:
     worst, worst_id = max(errors)
-    return Group(*key, len(errors), statistics.median(error for error, _ in errors), worst, worst_id)
+    percents = [error for error, _ in errors]
+    return Group(*key, len(errors), percents.count(0), statistics.median(percents), worst, worst_id)
 
 
 def print_groups(title: str, groups: Sequence[Group]) -> None:
     """As a table."""
-    print(f"{title:56}{'n':>5}{'median %':>10}{'worst %':>10}  worst job")
+    print(f"{title:56}{'n':>5}{'equal':>7}{'median %':>10}{'worst %':>10}  worst job")
     for group in groups:
         name = f"{group.kind} {group.setting} {group.value}".strip()
-        print(f"{name:56}{group.count:5}{group.median_percent:10.3f}{group.worst_percent:10.3f}  {group.worst_id}")
+        figures = f"{group.count:5}{group.equal:7}{group.median_percent:10.3f}{group.worst_percent:10.3f}"
+        print(f"{name:56}{figures}  {group.worst_id if group.worst_percent else ''}")

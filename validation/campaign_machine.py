@@ -169,22 +169,31 @@ class Machine:
 
 
 def process_used_bytes() -> int | None:
-    """Device memory of this process by the driver's count; None where it does not tell (containers hide ids)."""
+    """Device memory of this process by the driver's count; None where it does not tell.
+
+    In a container it counts processes by other numbers: then a single process tells all the same, unless it has less
+    than this one's allocator holds.
+    """
     queries = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
     rows = [line.split(", ") for line in _nvidia_smi(queries)]
     own = [used for pid, used in rows if pid == str(os.getpid()) or len(rows) == 1]
-    return int(own[0]) * _MIB if own and own[0].isdigit() else None
+    if not own or not own[0].isdigit():
+        return None
+    used = int(own[0]) * _MIB
+    return used if used >= torch.cuda.memory_reserved() else None
 
 
-def device_used_before_cuda() -> int | None:
-    """What the device holds, asked without making a CUDA context."""
+def driver_used_bytes() -> int | None:
+    """What the device holds by nvidia-smi, which is asked without making a CUDA context."""
     answer = _nvidia_smi(["--query-gpu=memory.used", "--format=csv,noheader,nounits"])
     return int(answer[0]) * _MIB if answer and answer[0].isdigit() else None
 
 
 def _nvidia_smi(arguments: list[str]) -> list[str]:
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0] or "0"
+    command = ["nvidia-smi", f"--id={gpu}", *arguments]
     try:
-        answer = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 Observation = dict[str, int]
+_REASON_CHARACTERS = 120
 
 
 def observe(call: Callable[[], Any]) -> Observation:
@@ -50,6 +51,16 @@ def observe_both(forward: Callable[[], torch.Tensor], inputs: Iterable[torch.Ten
     upstream = torch.ones_like(output)
     seen["backward"] = observe_warm(lambda: torch.autograd.grad(output, wanted, upstream, retain_graph=True))
     return seen
+
+
+def unless_refused(measured: Callable[[], Any]) -> Any:
+    """What is measured, or `refused` with the reason where PyTorch does not take the kernel that is asked for."""
+    try:
+        return measured()
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # no refusal: after a CUDA error nothing can be measured in this process
+    except RuntimeError as error:
+        return {"refused": str(error).splitlines()[0][:_REASON_CHARACTERS]}
 
 
 def leaf(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from validation.campaign_observe import leaf, observe_both, observe_warm
+from validation.campaign_observe import leaf, observe_both, observe_warm, unless_refused
 
 _BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -50,7 +51,7 @@ class _OperatorNames(TorchDispatchMode):
 
 def sdpa_choice(**_: Any) -> dict[str, Any]:
     """The kernel taken for every case of a table of conditions."""
-    return {name: _kernel_taken(**case) for name, case in _choice_cases()}
+    return {name: unless_refused(partial(_kernel_taken, **case)) for name, case in _choice_cases()}
 
 
 def _choice_cases() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -130,12 +131,9 @@ def _forward_and_backward(query: torch.Tensor, key: torch.Tensor, value: torch.T
         gqa = query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal, enable_gqa=gqa)
 
-    try:
+    def measured() -> dict[str, Any]:
         seen = observe_both(forward, (query, key, value))
         with torch.no_grad():
-            seen["inference"] = observe_warm(forward)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        return {"refused": str(error).splitlines()[0][:120]}
-    return seen
+            return seen | {"inference": observe_warm(forward)}
+
+    return unless_refused(measured)

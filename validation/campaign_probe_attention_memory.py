@@ -7,13 +7,14 @@ fp32, one for each part that the keys are split into, by the number of multiproc
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from validation.campaign_observe import leaf, observe_both, observe_warm
+from validation.campaign_observe import leaf, observe_both, observe_warm, unless_refused
 
 _SPLIT_SHAPES = (
     # B, H, K, queries, keys, D
@@ -76,16 +77,8 @@ def _inference(backends: Any, query: torch.Tensor, key: torch.Tensor, value: tor
     def forward() -> torch.Tensor:
         return F.scaled_dot_product_attention(query, key, value, enable_gqa=gqa)
 
-    try:
-        with torch.no_grad():
-            if backends is None:
-                return observe_warm(forward)
-            with sdpa_kernel(backends):
-                return observe_warm(forward)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        return {"refused": str(error).splitlines()[0][:120]}
+    with torch.no_grad(), nullcontext() if backends is None else sdpa_kernel(backends):
+        return unless_refused(lambda: observe_warm(forward))
 
 
 def _cudnn(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool, dropout: float) -> Any:
@@ -94,10 +87,5 @@ def _cudnn(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: 
     def forward() -> torch.Tensor:
         return F.scaled_dot_product_attention(query, key, value, None, dropout, causal, enable_gqa=gqa)
 
-    try:
-        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION]):
-            return observe_both(forward, (query, key, value))
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        return {"refused": str(error).splitlines()[0][:120]}
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION]):
+        return unless_refused(lambda: observe_both(forward, (query, key, value)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from validation.campaign_jobs import CampaignJob
-from validation.campaign_machine import device_used_before_cuda, process_used_bytes
+from validation.campaign_machine import driver_used_bytes, process_used_bytes
 from validation.campaign_training import model_config, train
 from vramcast.record.building import ModelBuilder
 
@@ -20,9 +21,7 @@ _MODEL = CampaignJob("context-model", "training", fields={"model": "gpt2", "conf
 
 def context(*, machine: Machine, **_: Any) -> dict[str, Any]:
     """At each stage: used on the device and by this process (where the driver tells), and held by the allocator."""
-    seen: dict[str, Any] = {
-        "before_cuda": {"device_used_bytes": device_used_before_cuda() if machine.kind == "cuda" else None}
-    }
+    seen: dict[str, Any] = {"before_cuda": {"driver_used_bytes": _by_driver(machine, driver_used_bytes)}}
     torch.cuda.init()
     seen["after_first_query"] = _reading(machine)
     tensor = torch.ones(1, device=machine.device)
@@ -63,7 +62,13 @@ def _reading(machine: Machine) -> dict[str, int | None]:
     used, reserved = machine.device_used_bytes(), int(torch.cuda.memory_reserved())
     return {
         "device_used_bytes": used,
-        "process_used_bytes": process_used_bytes() if machine.kind == "cuda" else None,
+        # The same meter as before CUDA, for containers, where the driver does not tell the memory of a process.
+        "driver_used_bytes": _by_driver(machine, driver_used_bytes),
+        "process_used_bytes": _by_driver(machine, process_used_bytes),
         "reserved_bytes": reserved,
         "outside_allocator_bytes": None if used is None else used - reserved,
     }
+
+
+def _by_driver(machine: Machine, question: Callable[[], int | None]) -> int | None:
+    return question() if machine.kind == "cuda" else None

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,51 +25,17 @@ import vramcast  # noqa: E402
 from validation.campaign_groups import error_groups, print_groups  # noqa: E402
 from validation.campaign_jobs import CampaignJob  # noqa: E402
 from validation.campaign_live import LiveRow, live_row, print_live_rows  # noqa: E402
+from validation.campaign_rows import MISS_PERCENT, Row, print_rows  # noqa: E402
 from vramcast.errors import VramcastError  # noqa: E402
 from vramcast.hardware import find_gpu  # noqa: E402
 from vramcast.measure.records import Record, read_records  # noqa: E402
 
 RECORDS = Path(__file__).with_name("records")
-MISS_PERCENT = 2.0
 _MIB = 1 << 20
 _SUMMARY = (
-    "{kind:10} {quantity:9} n={n}, median {median_percent:.3f} %, "
+    "{kind:10} {quantity:9} n={n}, equal: {equal}, median {median_percent:.3f} %, "
     "within 1 %: {within_1_percent}, within 2 %: {within_2_percent}"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One record and its forecast, in bytes; a percentage is signed, positive where too much was forecast."""
-
-    id: str
-    kind: str
-    gpu: str
-    versions: str
-    measured_allocated_bytes: int
-    predicted_allocated_bytes: int
-    measured_reserved_bytes: int
-    predicted_reserved_bytes: int
-    measured_device_used_bytes: int | None
-    predicted_device_used_bytes: int
-    instants: dict[str, tuple[int, int]]
-    """Mark -> (measured, predicted) bytes allocated when it was last passed."""
-    job: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def allocated_percent(self) -> float:
-        """Error of the allocated peak."""
-        return _percent(self.predicted_allocated_bytes, self.measured_allocated_bytes)
-
-    @property
-    def reserved_percent(self) -> float:
-        """Error of the reserved peak."""
-        return _percent(self.predicted_reserved_bytes, self.measured_reserved_bytes)
-
-    @property
-    def worst_percent(self) -> float:
-        """The larger of both errors, without its sign."""
-        return max(abs(self.allocated_percent), abs(self.reserved_percent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +94,7 @@ def _row(record: Record) -> Row | Unforecast:
         predicted_device_used_bytes=forecast.device_used_bytes,
         instants={name: (nbytes, predicted[name]) for name, nbytes in measured.items() if name in predicted},
         job=record.job,
+        notes=readings["notes"],
     )
 
 
@@ -157,12 +124,17 @@ def gpu_fields(gpu: dict[str, Any]) -> dict[str, Any]:
 
 
 def probe_differences(record: Record) -> list[tuple[str, Any, Any]]:
-    """(question, measured, forecast) wherever the virtual GPU answers a probe otherwise than the real one did."""
+    """(question, measured, forecast) wherever the virtual GPU answers a probe otherwise than the real one did.
+
+    Raises:
+        UnknownGPUError: the hardware file has no such card.
+    """
     from validation.campaign_machine import Machine
     from validation.campaign_probes import run_probe
 
     job = CampaignJob(record.id, "probe", fields=record.job)
-    machine = Machine("virtual", gpu=gpu_fields(record.gpu)["gpu"], expandable_segments=job.expandable_segments)
+    gpu = find_gpu(record.gpu["name"]).name
+    machine = Machine("virtual", gpu=gpu, expandable_segments=job.expandable_segments)
     predicted = dict(_leaves(run_probe(job, machine, lambda: None)["answers"]))
     measured = dict(_leaves(record.readings["answers"]))
     questions = dict.fromkeys([*measured, *predicted])
@@ -183,7 +155,7 @@ def _leaves(answers: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """Per kind of job and quantity: how many, the median error, and how many lie within 1 % and 2 %."""
+    """Per kind of job and quantity: how many, the median error, and how many are equal, within 1 % and within 2 %."""
     lines = []
     for kind in sorted({row.kind for row in rows}):
         for quantity in ("allocated", "reserved"):
@@ -193,16 +165,13 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
                     "kind": kind,
                     "quantity": quantity,
                     "n": len(errors),
+                    "equal": errors.count(0),
                     "median_percent": statistics.median(errors),
                     "within_1_percent": sum(error <= 1 for error in errors),
                     "within_2_percent": sum(error <= MISS_PERCENT for error in errors),
                 }
             )
     return lines
-
-
-def _percent(predicted: int, measured: int) -> float:
-    return 100 * (predicted - measured) / measured
 
 
 def _records(folder: Path) -> Iterator[Record]:
@@ -229,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"measured with {versions}; forecast with torch {version('torch')}, transformers {version('transformers')}"
         )
     if rows:
-        _print_rows(rows)
+        print_rows(rows)
     for missing in found:
         if isinstance(missing, Unforecast):
             print(f"no forecast: {missing.id}: {missing.reason}")
@@ -237,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_SUMMARY.format(**line))
     _print_errors_by_kind(rows, [row for row in found if isinstance(row, LiveRow)])
     if options.probes:
-        _print_probes(record for record in records if record.kind == "probe" and record.status == "ok")
+        _print_probes(record for record in _latest(records) if record.kind == "probe" and record.status == "ok")
     return 0
 
 
@@ -252,28 +221,16 @@ def _print_errors_by_kind(rows: list[Row], live_rows: list[LiveRow]) -> None:
         print_groups("live tensors by kind of job", error_groups(errors))
 
 
-def _print_rows(rows: list[Row]) -> None:
-    """Sizes in MiB; a miss is marked with an exclamation mark."""
-    peaks = f"{'measured':>13}{'forecast':>13}{'%':>9}"
-    print(f"{'MiB':40}{'allocated:':>12}{peaks}{'reserved:':>12}{peaks}{'used:':>8}{'measured':>11}{'forecast':>11}")
-    for row in rows:
-        used = "" if row.measured_device_used_bytes is None else f"{row.measured_device_used_bytes / _MIB:.1f}"
-        columns = [
-            f"{row.id:40}{'!' if row.worst_percent > MISS_PERCENT else '':>12}",
-            f"{row.measured_allocated_bytes / _MIB:13.2f}{row.predicted_allocated_bytes / _MIB:13.2f}",
-            f"{row.allocated_percent:+9.3f}{'':12}",
-            f"{row.measured_reserved_bytes / _MIB:13.2f}{row.predicted_reserved_bytes / _MIB:13.2f}",
-            f"{row.reserved_percent:+9.3f}{'':8}{used:>11}{row.predicted_device_used_bytes / _MIB:11.1f}",
-        ]
-        print("".join(columns))
-
-
 def _print_probes(records: Iterable[Record]) -> None:
     for record in records:
         if record.job["probe"] == "replay":
             _print_replay(record)
             continue
-        differences = probe_differences(record)
+        try:
+            differences = probe_differences(record)
+        except VramcastError as error:
+            print(f"{record.id}: no forecast: {error}")
+            continue
         print(f"{record.id}: {len(differences)} differences")
         for name, measured, predicted in differences:
             print(f"    {name}: measured {measured}, forecast {predicted}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_an_error_has_its_sign_and_the_worst_comes_first(measured: Record, tmp_p
     (allocated, reserved) = summary([worst, exact])
     assert (allocated["n"], allocated["median_percent"], allocated["within_1_percent"]) == (2, pytest.approx(25), 1)
     assert reserved["within_2_percent"] == 2
+    assert (allocated["equal"], reserved["equal"]) == (1, 2)
 
 
 def test_the_last_record_of_a_measurement_counts(measured: Record) -> None:
@@ -103,6 +105,14 @@ def test_a_probe_that_the_virtual_gpu_answers_alike_has_no_difference() -> None:
     assert difference[1] == difference[2] + 512
 
 
+def test_a_probe_of_a_card_that_is_not_known_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    job = find_job("probe-cublas-bf16")
+    gpu = {"name": "no such card", "kind": "cuda", "total_memory_bytes": 24 << 30}
+    append_record(tmp_path / "r.jsonl", Record(job.id, job.kind, job.to_dict(), {"answers": {}}, VERSIONS, gpu, "ok"))
+    assert main([str(tmp_path), "--probes"]) == 0
+    assert "probe-cublas-bf16: no forecast: gpu='no such card'" in capsys.readouterr().out
+
+
 def test_the_table_is_printed(measured: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     append_record(tmp_path / "r.jsonl", measured)
     assert main([str(tmp_path)]) == 0
@@ -110,6 +120,24 @@ def test_the_table_is_printed(measured: Record, tmp_path: Path, capsys: pytest.C
     assert JOB.id in printed
     assert "training" in printed
     assert "within 1 %: 1" in printed
+
+
+def test_a_miss_is_printed_with_the_instants_that_differ_and_the_notes(
+    measured: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readings = copy.deepcopy(measured.readings)
+    readings["peak_allocated_bytes"] *= 2
+    for mark in readings["marks"]:
+        if mark["name"] == "after_forward":
+            mark["allocated_bytes"] += 1 << 20
+    readings["notes"]["loss_scale"] = 32768.0
+    append_record(tmp_path / "r.jsonl", _with(measured, readings=readings))
+    assert main([str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["loss_scale:", "32768.0"] in lines
+    assert [line[0] for line in lines if line and line[-1] == "bytes"] == ["after_forward"]
+    (after_forward,) = (line for line in lines if line and line[0] == "after_forward")
+    assert after_forward[-2] == f"{-(1 << 20):,}"
 
 
 def test_rows_are_made_for_measured_jobs_only(measured: Record) -> None:
@@ -149,6 +177,7 @@ def test_errors_are_grouped_by_every_setting() -> None:
         "a",
     )
     assert groups["training", "precision", "fp32"].worst_id == "b"
+    assert (groups["training", "all", ""].equal, groups["generation", "all", ""].equal) == (0, 1)
     assert groups["generation", "cache", "static"].count == 1
     assert ("generation", "optimizer", "adamw") not in groups
     assert next(iter(groups)) == ("training", "all", "")

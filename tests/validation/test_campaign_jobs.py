@@ -66,6 +66,16 @@ def test_the_measured_model_is_the_forecast_model(job: CampaignJob) -> None:
     assert read.fields == fields
 
 
+@pytest.mark.parametrize("job", MODEL_JOBS, ids=lambda job: job.id)
+def test_no_job_asks_a_kernel_for_what_it_refuses(job: CampaignJob) -> None:
+    config, attention = job.config(), job.fields.get("attention")
+    heads = config.get("num_attention_heads")
+    if attention == "efficient":  # it has no grouped key and value heads
+        assert config.get("num_key_value_heads", heads) == heads
+    if attention == "flash":
+        assert job.fields["precision"] != "fp32"
+
+
 def test_config_takes_the_jobs_own_values() -> None:
     job = CampaignJob("x", "training", fields={"model": "gpt2", "config": {"n_layer": 2}})
     assert job.config()["n_layer"] == 2

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from validation.campaign_child import run_child
 from validation.campaign_jobs import find_job
 from validation.campaign_process import MeasuringProcess, allocator_variables
@@ -46,6 +47,51 @@ def test_a_process_that_hangs_is_ended() -> None:
     assert process._process.returncode is not None
 
 
+def test_an_outcome_counts_though_its_process_hangs_at_its_end() -> None:
+    outcome = _process(f"{_WRITES}\nimport threading; threading.Event().wait()").finish(2)
+    assert (outcome.status, outcome.readings) == ("ok", {"peak_allocated_bytes": 7})
+
+
+def test_a_job_ends_with_the_campaign_that_waits_for_it() -> None:
+    code = f"""
+import sys, threading
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "src")!r}]
+from validation.campaign_child import _await_turn
+_await_turn()
+print("measures", flush=True)
+threading.Event().wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"measures\n"
+        process.stdin.close()
+        assert process.wait(60) == 3
+
+
+def test_a_job_that_was_started_ahead_ends_with_the_campaign() -> None:
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'src')!r}]\n"
+    code += "from validation.campaign_child import _await_turn; _await_turn()"
+    assert subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL).returncode == 3
+
+
+def test_a_process_that_was_on_the_gpu_before_its_turn_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    outcome = tmp_path / "outcome.json"
+    run_child("tiny-fails", device="cpu", gpu="", outcome=outcome, wait=False)
+    assert "before the job's turn" in json.loads(outcome.read_text())["readings"]["notes"]["early_context"]
+
+
+def test_settings_of_the_surroundings_do_not_reach_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    code = "import os, sys; sys.exit(' '.join(sorted(os.environ)))"
+    words = _process(code).finish(60).message.split()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in words
+    assert {"CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"} <= set(words)
+
+
 def test_a_discarded_process_is_ended() -> None:
     process = _process("import threading; threading.Event().wait()")
     process.discard()
@@ -83,7 +129,6 @@ def test_a_job_that_fails_leaves_a_record_and_is_not_run_again(tmp_path: Path) -
 
 
 def test_no_cuda_is_said_at_once() -> None:
-    torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     run = subprocess.run([sys.executable, str(PROGRAM), "--budget-seconds", "60"], capture_output=True, text=True)

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from validation.campaign_jobs import CampaignJob
 from validation.campaign_process import Outcome
-from validation.campaign_schedule import RESERVE_SECONDS, CampaignResult, run_within_budget
+from validation.campaign_schedule import (
+    RESERVE_SECONDS,
+    TIMEOUT_EXTRA_SECONDS,
+    TIMEOUT_FACTOR,
+    CampaignResult,
+    run_within_budget,
+)
 
 
 @dataclass
@@ -26,7 +32,9 @@ class FakeMachine:
         self.log.append(f"launch {job.id}")
         return FakeProcess(self, job)
 
-    def run(self, jobs: list[CampaignJob], budget_seconds: float, ahead: int = 2) -> CampaignResult:
+    def run(
+        self, jobs: list[CampaignJob], budget_seconds: float, ahead: int = 2, patience: float = 1.0
+    ) -> CampaignResult:
         return run_within_budget(
             jobs,
             budget_seconds=budget_seconds,
@@ -34,6 +42,7 @@ class FakeMachine:
             launch=self.launch,
             on_outcome=lambda job, outcome: self.outcomes.append(job.id),
             ahead=ahead,
+            patience=patience,
         )
 
 
@@ -74,12 +83,27 @@ def test_a_job_that_does_not_fit_is_left_out_and_a_cheaper_one_still_runs() -> N
     assert "discard dear" in machine.log
 
 
-def test_a_job_that_hangs_ends_with_the_budget() -> None:
+def test_a_job_that_hangs_gets_its_own_limit() -> None:
     machine = FakeMachine({"hangs": 1e9, "b": 1})
-    result = machine.run([_job("hangs", 20), _job("b", 5)], 50)
-    assert result.finished[0][1].status == "timeout"
+    result = machine.run([_job("hangs", 20), _job("b", 5)], 1000)
+    assert [outcome.status for _, outcome in result.finished] == ["timeout", "ok"]
+    assert machine.now == 100 + TIMEOUT_FACTOR * 20 + TIMEOUT_EXTRA_SECONDS + 1
+
+
+def test_patience_raises_the_limit() -> None:
+    slow = 3 * (TIMEOUT_FACTOR * 20 + TIMEOUT_EXTRA_SECONDS)
+    for patience, status in ((2.9, "timeout"), (3.1, "ok")):
+        ((_, outcome),) = FakeMachine({"slow": slow}).run([_job("slow", 20)], 1000, patience=patience).finished
+        assert outcome.status == status
+
+
+def test_a_job_that_the_end_of_the_budget_cuts_off_is_left_for_the_next_time() -> None:
+    machine = FakeMachine({"slow": 60, "b": 1})
+    result = machine.run([_job("slow", 20), _job("b", 5)], 50)
     assert machine.now == 100 + 50 - RESERVE_SECONDS
-    assert [job.id for job in result.left_out] == ["b"]
+    assert [job.id for job in result.left_out] == ["slow", "b"]
+    assert machine.outcomes == []
+    assert machine.open == 0
 
 
 def test_nothing_is_started_without_time() -> None:
