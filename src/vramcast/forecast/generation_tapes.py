@@ -31,6 +31,7 @@ def generation_values(job: GenerationJob, config: ModelConfig, gpu: GPU, torch_v
         "N": job.max_new_tokens,
         "A": job.prompt_length + job.max_new_tokens - 1,
         "U": workspace.workspace_bytes,
+        "m": gpu.kernel_multiprocessors,
     }
 
 

@@ -188,6 +188,7 @@ def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:
         config.model_dump_json(),
         gpu.compute_capability,
         workspace.workspace_bytes,
+        gpu.kernel_multiprocessors,
     )
     if alike not in _SOURCES:
         if len(_SOURCES) >= MOST_SOURCES:

@@ -37,6 +37,7 @@ def training_values(job: TrainingJob, config: ModelConfig, gpu: GPU, torch_versi
         "B": job.batch_size,
         "T": job.sequence_length,
         "U": workspace.workspace_bytes,
+        "m": gpu.kernel_multiprocessors,
     }
 
 

@@ -3,9 +3,10 @@
 from vramcast.hardware.catalog import all_gpus, custom_gpu, find_gpu
 from vramcast.hardware.context import ContextEstimate, allocator_capacity_bytes, cuda_context_bytes
 from vramcast.hardware.cublas_workspace import CublasWorkspace, cublas_workspace_bytes, parse_workspace_config
-from vramcast.hardware.gpu import GPU, DenseTflops
+from vramcast.hardware.gpu import ASSUMED_MULTIPROCESSORS, GPU, DenseTflops
 
 __all__ = [
+    "ASSUMED_MULTIPROCESSORS",
     "GPU",
     "ContextEstimate",
     "CublasWorkspace",

@@ -9,6 +9,9 @@ from vramcast.errors import InputError
 
 ComputeCapability = tuple[int, int]
 
+ASSUMED_MULTIPROCESSORS = 108
+"""Of a card whose kernels are taken to be an A100's, or that is known by its memory alone."""
+
 
 class DenseTflops(BaseModel):
     """Peak dense rates in 10**12 operations per second, a multiply-add counted as two; None where there is none.
@@ -57,6 +60,13 @@ class GPU(BaseModel):
     verified: Literal["driver", "datasheet", "user"]
     """Where `memory_total_bytes` comes from; `datasheet` is the vendor's GB taken as GiB."""
     notes: str = ""
+
+    @property
+    def kernel_multiprocessors(self) -> int:
+        """Multiprocessors that kernels share their work out to: an A100's where kernels are taken to be an A100's."""
+        if self.compute_capability is None or self.multiprocessor_count is None:
+            return ASSUMED_MULTIPROCESSORS
+        return self.multiprocessor_count
 
     def dense_flops_per_second(self, dtype: str) -> int:
         """Peak dense operations per second in `dtype` (fp32, tf32, bf16, fp16, fp8, int8, fp4).

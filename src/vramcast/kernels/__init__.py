@@ -6,7 +6,7 @@ vramcast but the errors.
 """
 
 # Importing the files of rules registers them.
-from vramcast.kernels import attention_scratch, embedding_scratch, foreach_scratch
+from vramcast.kernels import attention_scratch, embedding_scratch, foreach_scratch, split_keys
 from vramcast.kernels.scratch_registry import rule_arguments, scratch_buffers, scratch_rule, scratch_rules
 from vramcast.kernels.sdpa_choice import (
     AttentionCall,
@@ -33,4 +33,5 @@ __all__ = [
     "scratch_buffers",
     "scratch_rule",
     "scratch_rules",
+    "split_keys",
 ]

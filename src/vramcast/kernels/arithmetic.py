@@ -39,11 +39,11 @@ def where(condition: Conditions, if_true: Integers, if_false: Integers) -> Integ
     return np.where(condition, if_true, if_false)
 
 
-def ceil_divide(value: Integers, divisor: int) -> Integers:
+def ceil_divide(value: Integers, divisor: Integers) -> Integers:
     """How many parts of `divisor` it takes to hold `value`."""
     return -(-value // divisor)
 
 
-def round_up(value: Integers, multiple: int) -> Integers:
+def round_up(value: Integers, multiple: Integers) -> Integers:
     """Smallest multiple of `multiple` that is not below `value`."""
     return ceil_divide(value, multiple) * multiple

@@ -69,6 +69,7 @@ def generation_peak_source(job: GenerationJob, config: ModelConfig, gpu: GPU) ->
         config.model_dump_json(),
         gpu.compute_capability,
         workspace.workspace_bytes,
+        gpu.kernel_multiprocessors,
     )
     if alike not in _SOURCES:
         if len(_SOURCES) >= MOST_KEPT:

@@ -34,17 +34,22 @@ class _EnoughSteps(Exception):
 
 
 def run_generation(
-    job: GenerationJob, build: Callable[[], Any], gpu: GPU, *, stop_after: int | None = None
+    job: GenerationJob,
+    build: Callable[[], Any],
+    gpu: GPU,
+    *,
+    stop_after: int | None = None,
+    keeps_empty_scratch: bool = False,
 ) -> GenerationRun:
     """Run the job, or its prefill and the first `stop_after` decode steps.
 
     Greedy decoding that never stops early, as `generate(input_ids, attention_mask=ones, do_sample=False,
     use_cache=True)` runs it, in eager mode. Marks: `after_load`; `after_prefill` and `decode_step` at the end of a
     forward pass; `after_decode` at the end of the last one. What follows a forward pass (choosing the token) belongs to
-    the next step.
+    the next step. With `keeps_empty_scratch` the run can stand for other sizes (see `VirtualGPU`).
     """
     sizes = "batch_size x prompt_length x max_new_tokens"
-    with explained(job, sizes), VirtualGPU(gpu) as machine:
+    with explained(job, sizes), VirtualGPU(gpu, keeps_empty_scratch=keeps_empty_scratch) as machine:
         _follow_mask_by_value(machine, job)
         with machine.in_phase("load"):
             model = build().to("cuda").eval()

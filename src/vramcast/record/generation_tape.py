@@ -48,6 +48,8 @@ _STATIC_PROMPTS = {False: (109, 157, 64), True: (107, 139, 73)}
 _CHECKED_TOKENS, _CHECKED_REPETITIONS = 24, 9
 _LAST_STEP = RECORDED_TOKENS - 1
 _PREFILL_SECTION = 1
+OF_THE_GPU = ("U", "m")
+"""Letters that no model or job decides."""
 MASK_MULTIPLE = 16
 """Memory-efficient attention copies a mask whose rows are no multiple of so many elements."""
 
@@ -101,7 +103,7 @@ class _Builder(TapeBuilder):
             if (one.born, one.kind, one.value) != (other.born, other.kind, other.value):
                 raise RecordingError(f"decode steps do not repeat: they differ at event {i}")
         mine, kept = self.parts.sections[number], self.parts.sections[template]
-        known = {**values, "U": 1, "n": self._streams[0].parameter_tensors}
+        known = {**values, "U": 1, "m": 1, "n": self._streams[0].parameter_tensors}
         sizes = size_values(tuple(self.parts.sizes), known)
         shapes = [tuple(extent.value(known) for extent in label.shape) for label in self.parts.labels]
         labels = list(self.parts.labels)
@@ -186,6 +188,7 @@ def _checked(tape: Tape, job: GenerationJob, config: ModelConfig, sizes: dict[st
         "T": job.prompt_length,
         "N": job.max_new_tokens,
         "U": workspace,
+        "m": gpu.kernel_multiprocessors,
     }
     bound = BoundGeneration(tape, values).recording()
     assert bound.decode is not None
@@ -193,7 +196,7 @@ def _checked(tape: Tape, job: GenerationJob, config: ModelConfig, sizes: dict[st
     for i, (one, other) in enumerate(zip_longest(_plain(replayed), _plain(traced))):
         if one != other:
             raise RecordingError(f"the tape and a direct trace differ at event {i}: {one} and {other}")
-    return replace(tape, certified=({letter: value for letter, value in values.items() if letter != "U"},))
+    return replace(tape, certified=({letter: value for letter, value in values.items() if letter not in OF_THE_GPU},))
 
 
 def _plain(timeline: Timeline) -> Iterator[tuple[object, ...]]:
@@ -241,7 +244,7 @@ def _bfloat_job(job: GenerationJob) -> GenerationJob:
 def _recorded(job: GenerationJob, config: ModelConfig, values: dict[str, int], gpu: GPU) -> Recording:
     build = ModelBuilder(config, attention=job.attention, dtype=DTYPES[job.precision])
     update = {"batch_size": values["B"], "prompt_length": values["T"], "max_new_tokens": RECORDED_TOKENS}
-    run = run_generation(job.model_copy(update=update), build, gpu)
+    run = run_generation(job.model_copy(update=update), build, gpu, keeps_empty_scratch=True)
     run.timeline.mark("end")
     return Recording(
         timeline=run.timeline,

@@ -36,6 +36,7 @@ from vramcast.tapes.tape import (
 from vramcast.timeline import Allocation, Recording
 
 WORKSPACE = Expression(1, ("U",))
+MULTIPROCESSORS = Expression(1, ("m",))
 _ONE_PER_TENSOR = Expression(1, ("n",))
 _ITEM_BYTES = {
     "float64": 8,
@@ -165,6 +166,8 @@ class TapeBuilder:
         for (name, one), (_, two) in zip(first.scratch.arguments, second.scratch.arguments, strict=True):
             if name == "num_tensors" and one == tensors:
                 arguments.append((name, (_ONE_PER_TENSOR,)))
+            elif name == "multiprocessors":  # a number of the GPU, whatever sizes it equals
+                arguments.append((name, (MULTIPROCESSORS,)))
             elif isinstance(one, tuple):
                 assert isinstance(two, tuple)
                 arguments.append((name, self._symbols.solve_shape(one, two)))

@@ -57,7 +57,7 @@ class TapeChecker:
         self._require(tape, self._layers(tape, CHECKED_REPETITIONS))
         fewest = self._layers(tape, self._fewest_repetitions(tape, recorded_repetitions))
         self._require(tape, fewest)
-        certified = tuple(self._values(layers) for layers in sorted(self._recordings) if layers >= fewest)
+        certified = tuple(self._certified(layers) for layers in sorted(self._recordings) if layers >= fewest)
         return replace(tape, min_layers=fewest, certified=certified)
 
     def _fewest_repetitions(self, tape: Tape, recorded_repetitions: int) -> int:
@@ -72,7 +72,11 @@ class TapeChecker:
     def checked_literally(self, tape: Tape, layers: int) -> Tape:
         """A tape without loops, for this number of layers alone; errors as for `checked`."""
         self._require(tape, layers)
-        return replace(tape, min_layers=layers, max_layers=layers, certified=(self._values(layers),))
+        return replace(tape, min_layers=layers, max_layers=layers, certified=(self._certified(layers),))
+
+    def _certified(self, layers: int) -> dict[str, int]:
+        """The dimensions of a trace; the multiprocessors, by which no path is chosen, are none."""
+        return {letter: value for letter, value in self._values(layers).items() if letter != "m"}
 
     def _layers(self, tape: Tape, repetitions: int) -> int:
         return repetitions * tape.layers_per_repetition + tape.layers_left_over

@@ -38,6 +38,8 @@ from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, AllocRow, Program, Row, 
 from vramcast.timeline import Recording
 
 _STEPS = 3
+_CHECKED = 2
+"""Number of the set of dimensions that a tape is compared with a plain trace at."""
 _USUAL_RUNS = 6
 ASSUMED_CAPABILITY = (8, 0)
 """Of a GPU without a CUDA compute capability, as on the virtual GPU."""
@@ -118,7 +120,7 @@ class _TapeRecorder:
         self._runs = 0
         self._runs_model = checked_marks is None
         self._checker = TapeChecker(
-            partial(self._record, 2), self._checked_values, self._capability, self._micro_batches, checked_marks
+            partial(self._record, _CHECKED), self._checked_values, self._capability, self._micro_batches, checked_marks
         )
 
     @property
@@ -159,14 +161,20 @@ class _TapeRecorder:
         }
         job = self._job.model_copy(update=update)
         return record_training(
-            job, config_at(self._config, values, layers), self._gpu, steps=_STEPS, runs_model=self._runs_model
+            job,
+            config_at(self._config, values, layers),
+            self._gpu,
+            steps=_STEPS,
+            runs_model=self._runs_model,
+            keeps_empty_scratch=which != _CHECKED,
         )
 
     def _checked_values(self, layers: int) -> dict[str, int]:
-        values = self._sets[2]
+        values = self._sets[_CHECKED]
         workspace = cublas_workspace_bytes(self._capability, torch.__version__).workspace_bytes
         model = model_values(config_at(self._config, values, layers))
-        return {**model, "B": values["B"], "T": values["T"], "U": workspace}
+        of_gpu = {"U": workspace, "m": self._gpu.kernel_multiprocessors}
+        return {**model, "B": values["B"], "T": values["T"], **of_gpu}
 
     def _built(self, recordings: Recordings) -> Tape:
         config, pattern = self._config, self._pattern

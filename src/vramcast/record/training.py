@@ -32,17 +32,20 @@ def record_training(
     *,
     steps: int = STEPS,
     runs_model: bool = True,
+    keeps_empty_scratch: bool = False,
     progress: Progress | None = None,
 ) -> Recording:
     """Run `steps` optimizer steps of the job on a virtual GPU.
 
-    Without `runs_model` gradients appear by themselves: for who only asks what the optimizer does with them.
+    Without `runs_model` gradients appear by themselves: for who only asks what the optimizer does with them. With
+    `keeps_empty_scratch` the recording can stand for other sizes (see `VirtualGPU`).
 
     `job.sequence_length` must be set. The timeline is marked `after_load`, then in every step `after_forward`, `after_backward`,
     `after_optimizer` and `after_step`.
     """
     build = ModelBuilder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
-    with explained(job, "batch_size x sequence_length"), VirtualGPU(gpu) as machine:
+    sizes = "batch_size x sequence_length"
+    with explained(job, sizes), VirtualGPU(gpu, keeps_empty_scratch=keeps_empty_scratch) as machine:
         machine.max_known_elements = max(machine.max_known_elements, _elements_of_a_batch(job))
         stage = _RecordingStage(machine, steps, progress)
         gradients = forward_and_backward if runs_model else gradients_alone

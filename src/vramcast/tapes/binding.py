@@ -11,6 +11,7 @@ import numpy as np
 
 from vramcast.kernels import AttentionCall, NoBackendError, choose_backend, scratch_buffers
 from vramcast.tapes.expressions import Expression, TapeError, product
+from vramcast.tapes.outdated import missing_rule
 from vramcast.tapes.tape import (
     RECORDED_MICRO_BATCHES,
     AttentionGuard,
@@ -55,6 +56,9 @@ def _arguments(size: ScratchSize, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def why_not(tape: Tape, values: Mapping[str, int], capability: Capability) -> str | None:
     """The first condition of a tape that does not hold at these dimensions; None if it applies."""
+    missing = missing_rule(tape)
+    if missing is not None:
+        return f"it was recorded before the buffers of {missing} were known; record it anew"
     layers = values["L"]
     if layers < tape.min_layers or (tape.max_layers is not None and layers > tape.max_layers):
         return f"it was recorded for {tape.min_layers} layers and more"
@@ -94,7 +98,7 @@ class BoundTape:
 
     tape: Tape
     values: Mapping[str, int]
-    """Letter -> number, `B` and `T` included, and `U` for the workspace of the GPU."""
+    """Letter -> number, `B` and `T` included, and of the GPU `U` (workspace) and `m` (multiprocessors)."""
     micro_batches: int = 1
 
     @cached_property

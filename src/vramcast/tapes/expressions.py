@@ -33,6 +33,7 @@ DIMENSIONS = {
     "X": "experts",
     "C": "experts per token",
     "U": "cuBLAS workspace, bytes",
+    "m": "multiprocessors of the GPU",
     "n": "parameter tensors",
     "p": "parameters",
 }

@@ -31,7 +31,7 @@ _ROUNDED = re.compile(r"up(\d+)\(S[+-]?\d*\)")
 
 @dataclass(frozen=True, eq=False)
 class BoundGeneration:
-    """A generation tape at given dimensions: `B`, `T`, `N` and `U` besides those of the model."""
+    """A generation tape at given dimensions: `B`, `T`, `N`, `U` and `m` besides those of the model."""
 
     tape: Tape
     values: Mapping[str, int]
@@ -166,7 +166,7 @@ class BoundGeneration:
                 after.nbytes - allocation.first.nbytes,
                 tuple(b - a for a, b in zip(allocation.first.shape, after.shape, strict=True)),
             )
-            for allocation, after in zip(step.allocations, later, strict=True)
+            for allocation, after in zip(step.allocations, (each for each in later if each.nbytes), strict=True)
         )
         return StepTemplate(step.events, grown, step.survivors)
 
@@ -197,8 +197,9 @@ def _allocation(
 
 
 def _written(tape: Tape, unrolled: UnrolledTape, values: list[dict[str, int]]) -> Timeline:
-    """The timeline of all sections, each at its own dimensions."""
+    """The timeline of all sections, each at its own dimensions; allocations of no bytes are left out, as a recording has none."""
     timeline = Timeline()
+    index: dict[int, int] = {}
     made = [
         allocation
         for number, at in enumerate(values)
@@ -217,10 +218,10 @@ def _written(tape: Tape, unrolled: UnrolledTape, values: list[dict[str, int]]) -
                 timeline.events.append(Event(EventKind(what.kind), 0, what.value))
         if event is None:
             break
-        if event >= 0:
-            timeline.alloc(made[event])
-        else:
-            timeline.free(~event)
+        if event >= 0 and made[event].nbytes:
+            index[event] = timeline.alloc(made[event])
+        elif ~event in index:
+            timeline.free(index[~event])
     return timeline
 
 

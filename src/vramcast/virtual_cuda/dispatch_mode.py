@@ -20,6 +20,7 @@ from vramcast.virtual_cuda.devices import parse_device
 from vramcast.virtual_cuda.gradient_sums import GradientSums
 from vramcast.virtual_cuda.machine_lock import MACHINE_LOCK
 from vramcast.virtual_cuda.refusals import library_advice
+from vramcast.virtual_cuda.scratch import results_before_scratch
 from vramcast.virtual_cuda.storages import HOST, TRUE_META, DisableTorchFunction, raw_is_meta
 from vramcast.virtual_cuda.values import known_value, remember_value
 
@@ -276,15 +277,28 @@ class RecordingDispatchMode(TorchDispatchMode):
                 if record is not None:
                     record.forget_values()
         outputs = flatten_tensors(out if isinstance(out, (list, tuple)) else (out,), [])
-        on_host = _HOST_OUTPUTS.get(name, ())
-        for position, tensor in enumerate(outputs):
-            if raw_is_meta(tensor):
-                machine.on_result(tensor, HOST if position in on_host else device, name)
+        self._place_results(name, device, args, outputs)
         if value is not None:
             values = flatten_tensors(value if isinstance(value, (list, tuple)) else (value,), [])
             for tensor, known in zip(outputs, values, strict=False):
                 if raw_is_meta(tensor) and known.shape == tensor.shape and known.numel() <= machine.max_known_elements:
                     remember_value(tensor, machine.storages.of_storage(tensor.untyped_storage()), known)
+
+    def _place_results(self, name: str, device: int, args: Any, outputs: list[torch.Tensor]) -> None:
+        """Allocate the results and what the kernel takes besides, in the kernel's own order."""
+        machine, on_host = self.machine, _HOST_OUTPUTS.get(name, ())
+        placed = [
+            (tensor, HOST if position in on_host else device)
+            for position, tensor in enumerate(outputs)
+            if raw_is_meta(tensor)
+        ]
+        before_scratch = results_before_scratch(name) if device >= 0 else None
+        for tensor, where in placed[:before_scratch]:
+            machine.on_result(tensor, where, name)
+        if before_scratch is not None:
+            with machine.library.scratch(name, device, args):
+                for tensor, where in placed[before_scratch:]:
+                    machine.on_result(tensor, where, name)
 
 
 def _is_composite(func: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vramcast.virtual_cuda.scratch import scratch_of
@@ -36,15 +37,20 @@ class LibraryMemory:
         self.workspace = workspace
         self._kept: set[tuple[int, int, bool, str]] = set()
 
-    def after_operator(self, name: str, device: int, args: Any) -> None:
-        """Workspaces and scratch of one operator; it runs after the results exist, as kernels allocate after them."""
+    def after_operator(self, name: str, device: int) -> None:
+        """Workspaces of one operator; it runs after the results exist, as libraries allocate after them."""
         if name in GEMM_OPERATORS:
             self._take_workspaces(device, name)
         elif name in CONVOLUTIONS:
             self._machine.assumptions.add_once(CONVOLUTION_ASSUMPTION)
-        buffers = scratch_of(name, args)
-        if buffers:
-            self._scratch(device, name, buffers)
+
+    @contextmanager
+    def scratch(self, name: str, device: int, args: Any) -> Iterator[None]:
+        """The scratch of an operator, alive while the block runs."""
+        machine = self._machine
+        buffers = scratch_of(name, args, machine.gpu.kernel_multiprocessors, keep_empty=machine.keeps_empty_scratch)
+        with self._alive(device, name, buffers):
+            yield
 
     def assume_forward_ran(self) -> None:
         """For a step without its model: the forward pass, which multiplies matrices, has taken this thread's workspaces already."""
@@ -62,8 +68,8 @@ class LibraryMemory:
         if not nbytes:
             return
         if not persistent:
-            self._scratch(device, op, ((nbytes, None),))
-            return
+            with self._alive(device, op, ((nbytes, None),)):
+                return
         key = (device, self._machine.current_stream, bool(self._machine.backward_depth), op)
         if key not in self._kept:
             self._kept.add(key)
@@ -77,12 +83,14 @@ class LibraryMemory:
         self._machine.categories.forget(record)
         return record
 
-    def _scratch(self, device: int, op: str, buffers: Sequence[tuple[int, ScratchCall | None]]) -> None:
-        """Buffers that are alive together, and gone at the end of the operator."""
+    @contextmanager
+    def _alive(self, device: int, op: str, buffers: Sequence[tuple[int, ScratchCall | None]]) -> Iterator[None]:
+        """Buffers that are alive together, and gone at the end of the block."""
         records: list[StorageRecord] = []
         try:
             for nbytes, scratch in buffers:
                 records.append(self._allocate(device, nbytes, op, scratch))
+            yield
         finally:
             for record in records:
                 self._machine.release(record)

@@ -78,6 +78,7 @@ class VirtualGPU:
         record: bool = True,
         track_lines: bool = False,
         mark_phases: bool = False,
+        keeps_empty_scratch: bool = False,
     ) -> None:
         """Prepare a virtual GPU.
 
@@ -90,6 +91,8 @@ class VirtualGPU:
             torch_version: the PyTorch release whose library behaviour (workspaces) is assumed.
             record: keep the timeline; without it only the peaks are followed.
             track_lines: note the source line of every allocation in `source_lines`.
+            keeps_empty_scratch: record scratch of 0 bytes too where it comes and goes with the sizes, for a recording that stands for
+                other sizes.
             mark_phases: mark the ends of loading, forward, backward and optimizer step in the timeline, for code that does not.
         """
         self.gpu = gpu
@@ -103,6 +106,7 @@ class VirtualGPU:
         self.out_of_memory: list[OutOfMemory] = []
         """Every time memory ran out, whether the code caught the error or not."""
         self._mark_phases = mark_phases
+        self.keeps_empty_scratch = keeps_empty_scratch
         self.step_listeners: list[Callable[[Any], None]] = []
         """Called with the optimizer after each of its steps."""
         self._displays: list[LiveDisplay] = []
@@ -372,13 +376,10 @@ class VirtualGPU:
 
     def release(self, record: StorageRecord) -> None:
         """Give the bytes of a storage back."""
-        if record.block is None:
+        if record.block is None and record.index < 0:
             return
-        if record.used_by_streams:
-            for stream in record.used_by_streams:
-                self.allocators[record.device].record_stream(record.block, stream)
-        self.allocators[record.device].free(record.block)
-        record.block = None
+        if record.block is not None:
+            self._free_block(record)
         if record.index >= 0:
             if record.used_by_streams:
                 for stream in sorted(record.used_by_streams):
@@ -387,6 +388,13 @@ class VirtualGPU:
             record.index = -1
         self.categories.forget(record)
 
+    def _free_block(self, record: StorageRecord) -> None:
+        allocator = self.allocators[record.device]
+        for stream in record.used_by_streams or ():
+            allocator.record_stream(record.block, stream)
+        allocator.free(record.block)
+        record.block = None
+
     def _on_death(self, record: StorageRecord) -> None:
         if record.device >= 0:
             self.release(record)
@@ -394,10 +402,10 @@ class VirtualGPU:
     # -- around each operator ------------------------------------------------------------------------------------------
 
     def end_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        """Called after an operator ran: library workspaces, scratch buffers, and what it computed."""
+        """Called after an operator ran: library workspaces, and what it computed."""
         if device < 0:
             return
-        self.library.after_operator(name, device, args)
+        self.library.after_operator(name, device)
         if self.source_lines is not None:
             self.source_lines.note_operator()
         if device == 0:

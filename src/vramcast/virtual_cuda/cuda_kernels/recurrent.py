@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vramcast.hardware import ASSUMED_MULTIPROCESSORS
 from vramcast.virtual_cuda.cuda_kernels.recurrent_sizes import (
     GRU,
     LSTM,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 CUDNN_DTYPES = (torch.float64, torch.float32, torch.float16)
 """Others take the path without cuDNN (`cudnn_is_acceptable` in `TensorProperties.cpp`)."""
-ASSUMED_MULTIPROCESSORS = 108
 BIASED_WEIGHTS = 4
 """Tensors of each layer and direction with biases, projections aside."""
 SIZES_ASSUMED = (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.backends.cudnn.rnn as cudnn_rnn
 
+from vramcast.hardware import ASSUMED_MULTIPROCESSORS
 from vramcast.virtual_cuda.cuda_kernels.recurrent_sizes import CUDNN_MODES
 from vramcast.virtual_cuda.devices import CPU, parse_device
 from vramcast.virtual_cuda.patches import cuda_telemetry, tensor_types
@@ -187,7 +188,7 @@ class CudaApi:
             total_memory=gpu.memory_total_bytes,
             major=major,
             minor=minor,
-            multi_processor_count=gpu.multiprocessor_count or 0,
+            multi_processor_count=gpu.multiprocessor_count or ASSUMED_MULTIPROCESSORS,
             is_integrated=0,
             is_multi_gpu_board=0,
             max_threads_per_multi_processor=THREADS_PER_MULTIPROCESSOR.get((major, minor), 2048),

@@ -6,6 +6,14 @@ To add one: write a function of the operator's positional arguments that returns
 
 # Importing the files registers what is in them.
 from vramcast.virtual_cuda.scratch import attention, embedding, foreach
-from vramcast.virtual_cuda.scratch.registry import ScratchBuffer, scratch_of, takes_scratch
+from vramcast.virtual_cuda.scratch.registry import ScratchBuffer, results_before_scratch, scratch_of, takes_scratch
 
-__all__ = ["ScratchBuffer", "attention", "embedding", "foreach", "scratch_of", "takes_scratch"]
+__all__ = [
+    "ScratchBuffer",
+    "attention",
+    "embedding",
+    "foreach",
+    "results_before_scratch",
+    "scratch_of",
+    "takes_scratch",
+]

@@ -1,8 +1,30 @@
-"""The backward passes of the fused attention kernels; query [B, H, T, D], key [B, K, S, D]."""
+"""The fused attention kernels; query [B, H, T, D], key [B, K, S, D]."""
 
 from typing import Any
 
 from vramcast.virtual_cuda.scratch.registry import takes_scratch
+
+RESULTS_BEFORE_SCRATCH = 2
+"""Of flash attention: output and log-sum-exp; the state of the random generator comes after."""
+
+
+@takes_scratch(
+    "_scaled_dot_product_flash_attention",
+    "flash_attention_forward",
+    results_before=RESULTS_BEFORE_SCRATCH,
+    comes_and_goes=True,
+)
+def _flash_forward(args: Any) -> dict[str, int | tuple[int, ...]] | None:
+    """With dropout keys are never split.
+
+    One query (a decode step) splits them into ever more parts as the cache grows, but all parts together never take more than some
+    hundred kilobytes: they are left out, so that steps of decoding repeat.
+    """
+    query, key = args[:2]
+    dropout = args[3] if len(args) > 3 else 0.0
+    if dropout > 0 or query.shape[2] == 1:
+        return None
+    return {**_query_arguments(query), "key_length": key.shape[2]}
 
 
 @takes_scratch("_scaled_dot_product_flash_attention_backward", "flash_attention_backward")
