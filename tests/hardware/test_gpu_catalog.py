@@ -171,6 +171,12 @@ def test_custom_gpu_states_what_it_assumes() -> None:
         gpu.dense_flops_per_second("bf16")
 
 
+def test_cards_whose_kernels_are_an_a100s_have_its_multiprocessors() -> None:
+    assert find_gpu("h100-sxm").kernel_multiprocessors == 132
+    for taken_as_an_a100 in (custom_gpu(24 * GIB), find_gpu("mi300x")):
+        assert taken_as_an_a100.kernel_multiprocessors == find_gpu("a100-80gb").multiprocessor_count
+
+
 @pytest.mark.parametrize("memory", [0, -1, 1 << 60])
 def test_custom_gpu_refuses_absurd_memory(memory: int) -> None:
     with pytest.raises(InputError, match=r"gpu_memory=.*24GiB"):

@@ -24,6 +24,7 @@ NUM_BUFFERS = {
     "cudnn_attention_backward": 1,
     "embedding_backward": 9,
     "foreach_norm": 1,
+    "flash_attention_forward": 2,
 }
 SIZES = {
     "dtype_bytes": st.sampled_from([2, 4]),

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from made_tapes import LOSS, SCRATCH, SIZES, VALUES, WEIGHT, accumulating_tape, made_tape
+from made_tapes import LOSS, ONCE, SCRATCH, SIZES, VALUES, WEIGHT, accumulating_tape, made_tape
 
 from vramcast.kernels import AttentionCall, AttentionChoice, Backend, scratch_buffers
 from vramcast.tapes import BoundTape, Expression, why_not
 from vramcast.tapes.binding import backend_at, size_values
-from vramcast.tapes.tape import AttentionGuard, Guard
+from vramcast.tapes.folding import folded
+from vramcast.tapes.peak import live_sets
+from vramcast.tapes.tape import AllocRow, AttentionGuard, FreeRow, Guard, Program, ScratchSize, Section, Segment
 from vramcast.timeline import EventKind
 
 A100, T4 = (8, 0), (7, 5)
@@ -141,11 +144,49 @@ def attention(backend: Backend, **fields: Any) -> AttentionGuard:
     return AttentionGuard(AttentionChoice(replace(call, **fields), enabled, False, backend), sizes)
 
 
+def flash_forward(buffer: int) -> ScratchSize:
+    sizes = {"batch_size": "B", "query_length": "T", "key_length": "T", "num_heads": "H", "head_dim": "D"}
+    letters = {**sizes, "multiprocessors": "m"}
+    arguments = tuple((name, (Expression(1, (letter,)),)) for name, letter in letters.items())
+    return ScratchSize("flash_attention_forward", arguments, buffer)
+
+
 def test_attention_must_take_the_same_backend() -> None:
-    tape = made_tape(attention=(attention("flash"),))
+    tape = made_tape(attention=(attention("flash"),), sizes=(*SIZES, flash_forward(0)))
     assert why_not(tape, {**VALUES, "D": 256}, A100) is None
     assert why_not(tape, {**VALUES, "D": 264}, A100) == "it was recorded for flash attention, and this takes efficient"
     assert why_not(tape, VALUES, T4) == "it was recorded for flash attention, and this takes efficient"
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_outdated"),
+    [({}, True), ({"dropout": 0.1}, False), ({"query_length": 1}, False), ({"query_length": 2}, True)],
+)
+def test_a_tape_without_the_buffers_of_flash_forward_is_outdated(fields: dict[str, Any], is_outdated: bool) -> None:
+    reason = why_not(made_tape(attention=(attention("flash", **fields),)), VALUES, A100)
+    assert (reason is not None and "flash_attention_forward" in reason and "record it anew" in reason) is is_outdated
+    with_buffers = made_tape(attention=(attention("flash", **fields),), sizes=(*SIZES, flash_forward(1)))
+    assert why_not(with_buffers, VALUES, A100) is None
+
+
+def test_other_backends_have_no_buffers_in_forward() -> None:
+    assert why_not(made_tape(attention=(attention("efficient", enabled=("efficient",)),)), VALUES, A100) is None
+
+
+def test_buffers_follow_the_multiprocessors_and_are_left_out_where_empty() -> None:
+    rows = (AllocRow(0, 0, None), AllocRow(1, 0, None), FreeRow("own", 0, 0, ONCE), FreeRow("own", 0, 1, ONCE))
+    tape = made_tape(
+        sizes=(flash_forward(0), flash_forward(1)),
+        sections=(Section("after_step", (Segment(None, rows),)),),
+        program=Program(0, (), ()),
+    )
+    sizes = {**VALUES, "B": 1, "T": 1024, "H": 12, "D": 64, "L": 1}
+    h100, rtx_3060 = (BoundTape(tape, {**sizes, "m": multiprocessors}) for multiprocessors in (132, 28))
+    assert [a.nbytes for a in h100.timeline().allocations] == [196_608, 12_582_912]
+    assert (rtx_3060.allocation_bytes, rtx_3060.timeline().allocations) == ([0, 0], [])
+    assert h100.peak_live_bytes() == 196_608 + 12_582_912
+    peaks = folded(live_sets(tape, 1), h100.values).peaks_bytes(np.array([1, 8]), np.array([1024, 1024]))
+    assert peaks.tolist() == [196_608 + 12_582_912, 0]
 
 
 def test_attention_that_cannot_run_takes_none() -> None:

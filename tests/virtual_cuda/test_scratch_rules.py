@@ -1,6 +1,7 @@
 """Scratch buffers in the timeline: taken by the right operators, with the arguments that are recorded."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_a_second_rule_for_an_operator_is_refused() -> None:
     with pytest.raises(KeyError, match="embedding_dense_backward is registered already"):
         takes_scratch("embedding_dense_backward", "foreach_norm")(lambda args: {})
     assert registry.registered_operators() == before
-    assert registry.scratch_of("add", ()) == ()
+    assert registry.scratch_of("add", (), 108) == ()
 
 
 def test_every_rule_is_taken_by_an_operator() -> None:
@@ -64,6 +65,66 @@ def test_attention_says_where_its_sizes_come_from(rule: str, taken: list[int], p
         assert set(arguments) == set(rule_arguments(rule))
         assert arguments["batch_size"] == 2 and arguments["query_length"] == 100
         assert scratch_buffers(rule, arguments)[allocation.scratch.buffer] == allocation.nbytes
+
+
+def forward_events(
+    shape: tuple[int, int, int, int],
+    *,
+    gpu: str = "h100",
+    keys: int | None = None,
+    dropout: float = 0.0,
+    **settings: bool,
+) -> tuple[list[tuple[str, int]], int]:
+    """(alloc or free, bytes) of flash attention's forward, and the allocated peak above what was there before."""
+    batch_size, num_heads, length, head_dim = shape
+    with virtual_gpu(gpu, **settings) as machine:
+        q = torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
+        k = torch.randn(batch_size, num_heads, keys or length, head_dim, device="cuda", dtype=torch.bfloat16)
+        before, since = allocated(machine), len(machine.timeline.events)
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+            out = F.scaled_dot_product_attention(q, k, k, dropout_p=dropout)
+        events = machine.timeline.events[since:]
+        found = [(event.kind.name.lower(), machine.timeline.allocations[event.target].nbytes) for event in events]
+        del out
+        return found, machine.peak_allocated_bytes - before
+
+
+GPT2_OUT, GPT2_SUMS = 12 * 1024 * 64 * 2, 12 * 1024 * 4
+GPT2_PARTS = (4 * GPT2_SUMS, 4 * GPT2_SUMS * 64)
+
+
+def test_flash_forward_splits_the_keys_of_one_sequence() -> None:
+    """Output and log-sum-exp, then the parts, then the state of the random generator, as `mha_fwd` makes them."""
+    events, peak = forward_events((1, 12, 1024, 64))
+    taken = [("alloc", nbytes) for nbytes in (GPT2_OUT, GPT2_SUMS, *GPT2_PARTS, 16, 8)]
+    assert events[:6] == taken
+    assert events[6:8] == [("free", nbytes) for nbytes in GPT2_PARTS]
+    assert peak == GPT2_OUT + GPT2_SUMS + sum(GPT2_PARTS) + 2 * 512
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((8, 12, 1024, 64), {}),
+        ((1, 12, 1024, 64), {"gpu": "rtx-3060-12gb"}),
+        ((1, 12, 1024, 64), {"dropout": 0.1}),
+        ((1, 12, 1, 64), {"keys": 1024}),
+    ],
+)
+def test_flash_forward_takes_nothing(shape: tuple[int, int, int, int], settings: dict[str, Any]) -> None:
+    """Enough blocks for every multiprocessor; dropout; one query, which is left out."""
+    events, _ = forward_events(shape, **settings)
+    assert len([kind for kind, _ in events if kind == "alloc"]) == 4
+    assert max(nbytes for _, nbytes in events) == shape[0] * shape[1] * shape[2] * shape[3] * 2
+
+
+def test_a_recording_for_other_sizes_keeps_empty_parts() -> None:
+    events, peak = forward_events((8, 12, 1024, 64), keeps_empty_scratch=True)
+    assert [nbytes for _, nbytes in events].count(0) == 4
+    assert events[2:4] == [("alloc", 0), ("alloc", 0)]
+    assert peak == forward_events((8, 12, 1024, 64))[1]
+    with_dropout, _ = forward_events((8, 12, 1024, 64), keeps_empty_scratch=True, dropout=0.1)
+    assert 0 not in [nbytes for _, nbytes in with_dropout]
 
 
 def test_the_copy_of_grad_out_is_as_large_as_grad_out() -> None:

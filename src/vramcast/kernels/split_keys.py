@@ -80,7 +80,7 @@ def _key_parts(query_blocks: int, places: int, key_blocks: int) -> int:
 
     Source: `num_splits_heuristic` in `flash_api.cpp`.
     """
-    if query_blocks >= _float32(_float32(0.8) * places):
+    if not query_blocks or query_blocks >= _float32(_float32(0.8) * places):
         return 1
     efficiency = {
         parts: _occupancy(query_blocks * parts, places)

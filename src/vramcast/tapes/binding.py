@@ -56,9 +56,6 @@ def _arguments(size: ScratchSize, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def why_not(tape: Tape, values: Mapping[str, int], capability: Capability) -> str | None:
     """The first condition of a tape that does not hold at these dimensions; None if it applies."""
-    missing = missing_rule(tape)
-    if missing is not None:
-        return f"it was recorded before the buffers of {missing} were known; record it anew"
     layers = values["L"]
     if layers < tape.min_layers or (tape.max_layers is not None and layers > tape.max_layers):
         return f"it was recorded for {tape.min_layers} layers and more"
@@ -73,7 +70,8 @@ def why_not(tape: Tape, values: Mapping[str, int], capability: Capability) -> st
         taken = backend_at(attention, values, capability)
         if taken != attention.choice.backend:
             return f"it was recorded for {attention.choice.backend} attention, and this takes {taken}"
-    return None
+    missing = missing_rule(tape)
+    return None if missing is None else f"it was recorded before the buffers of {missing} were known; record it anew"
 
 
 def backend_at(guard: AttentionGuard, values: Mapping[str, int], capability: Capability) -> str:

@@ -17,8 +17,9 @@ RESULTS_BEFORE_SCRATCH = 2
 def _flash_forward(args: Any) -> dict[str, int | tuple[int, ...]] | None:
     """With dropout keys are never split.
 
-    One query (a decode step) splits them into ever more parts as the cache grows, but all parts together never take more than some
-    hundred kilobytes: they are left out, so that steps of decoding repeat.
+    For one query (a decode step) the number of parts changes with every block of keys that the cache grows by, so that no two blocks of
+    steps would repeat. All parts together take a small share of the layer's own cache, less than the old keys or values that were
+    freed just before, so no peak depends on them: they are left out.
     """
     query, key = args[:2]
     dropout = args[3] if len(args) > 3 else 0.0
