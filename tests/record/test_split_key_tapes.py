@@ -52,6 +52,7 @@ def test_training(gpu: GPU, length: int, parts: int) -> None:
     assert largest_parts(tape) == expected
 
 
+@pytest.mark.slow
 def test_prefill() -> None:
     job = GenerationJob(model="made", prompt_length=1000, max_new_tokens=16, precision="bf16")
     whole = []

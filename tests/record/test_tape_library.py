@@ -29,7 +29,7 @@ from vramcast.record.tape_library_plan import (
     sequence_length,
 )
 from vramcast.record.tape_library_recording import Outcome, WorkFolder, record_tapes
-from vramcast.tapes import Tape
+from vramcast.tapes import Tape, binding
 from vramcast.tapes.archive import Archive
 from vramcast.tapes.dimensions import model_values
 from vramcast.tapes.format import dump
@@ -327,6 +327,37 @@ class TestRecording:
         monkeypatch.setattr(recorder, "tape", lambda planned, job: replace(make_tape(planned.key), min_layers=1000))
         assert tape_library.main(flags) == 1
         assert "a tape was recorded, but it was recorded for 1000 layers and more" in capsys.readouterr().err
+
+    def test_only_outdated_tapes_are_recorded_anew(
+        self,
+        plan: list[PlannedTape],
+        recorder: FakeRecorder,
+        flags: list[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        recorder.fewest_layers = 5  # with variants
+        assert tape_library.main(flags) == 0
+        before = archives(tmp_path)[0].read_bytes()
+        true_tape = recorder.tape
+        monkeypatch.setattr(
+            recorder, "tape", lambda planned, job: replace(true_tape(planned, job), assumptions=("with its buffers",))
+        )
+        monkeypatch.setattr(
+            binding, "missing_rule", lambda tape: None if tape.key["part"] != "model" or tape.assumptions else "made_up"
+        )
+        assert len(compare_with_plan(plan, tmp_path / "library").shipped) == 3
+        recorder.recorded.clear()
+        again = [*flags, "--work", str(tmp_path / "new work"), "--outdated"]
+        assert tape_library.main(again) == 0
+        assert "3 shipped tapes are kept" in capsys.readouterr().err
+        assert len(recorder.recorded) == 6 and archives(tmp_path)[0].read_bytes() != before
+        state = compare_with_plan(plan, tmp_path / "library")
+        assert state.failures == [] and len(state.shipped) == 9
+        archives(tmp_path)[0].write_bytes(before[:-40])
+        assert tape_library.main(again) == 1
+        assert archives(tmp_path)[0].name in capsys.readouterr().err
 
     def test_archives_of_no_preset_are_removed(self, recorder: FakeRecorder, flags: list[str], tmp_path: Path) -> None:
         (tmp_path / "library").mkdir()

@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vramcast.record.tape_library_check import compare_with_plan, differing, drawn
 from vramcast.record.tape_library_plan import PlannedTape, planned_tapes
-from vramcast.record.tape_library_recording import WorkFolder, record_tapes
+from vramcast.record.tape_library_recording import WorkFolder, keep_shipped, record_tapes
+from vramcast.tapes import TapeError
 from vramcast.tapes.archive import archive_bytes
 from vramcast.tapes.library import library_folder, recorder_digest
 from vramcast.whole_file import replacing
@@ -57,6 +58,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--processes", metavar="N", type=_positive, default=os.cpu_count() or 1)
     parser.add_argument("--list", action="store_true", help="print the plan and record nothing")
     parser.add_argument("--check", metavar="N", type=_positive, help="record N shipped tapes anew and compare them")
+    parser.add_argument(
+        "--outdated",
+        action="store_true",
+        help="record only what no shipped tape answers any more (a buffer known since, say), and keep the others as they are",
+    )
     parser.add_argument("--seed", metavar="S", type=int, help="of the choice of those tapes; at random if not given")
     parser.add_argument("--work", metavar="FOLDER", type=Path, default=WORK_FOLDER, help="finished tapes (%(default)s)")
     parser.add_argument(
@@ -80,6 +86,11 @@ def record(plan: Sequence[PlannedTape], flags: argparse.Namespace, console: Cons
     """Record the plan and write its archives, each as soon as its tapes are there; what failed, in words."""
     work = WorkFolder(flags.work / recorder_digest())
     flags.library.mkdir(parents=True, exist_ok=True)
+    if flags.outdated:
+        try:
+            console.print(f"{keep_shipped(plan, flags.library, work)} shipped tapes are kept", soft_wrap=True)
+        except TapeError as error:
+            return [str(error)]
     to_come = Counter(planned.archive for planned in plan)
     finished: dict[str, list[PlannedTape]] = {planned.archive: [] for planned in plan}
     failures = []

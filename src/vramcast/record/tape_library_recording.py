@@ -14,7 +14,9 @@ from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import load_model
 from vramcast.record.tape_library_plan import Part, PlannedTape
 from vramcast.tapes import Tape, TapeError
+from vramcast.tapes.archive import Archive
 from vramcast.tapes.format import dump, read_tape
+from vramcast.tapes.key import settings_digest
 from vramcast.whole_file import replacing
 
 
@@ -45,6 +47,28 @@ class WorkFolder:
             return read_tape(self.path(planned))
         except TapeError:
             return None
+
+
+def keep_shipped(plan: Sequence[PlannedTape], library: Path, work: WorkFolder) -> int:
+    """Put the tapes of a library that still answer what is planned into the work folder, so that only the others are recorded.
+
+    Returns:
+        How many were kept.
+
+    Raises:
+        TapeError: an archive is damaged; the message names it.
+    """
+    work.folder.mkdir(parents=True, exist_ok=True)
+    archives = {path.name: Archive(path) for path in library.glob("*.zip")}
+    kept = 0
+    for planned in (each for each in plan if each.archive in archives):
+        wanted: PlannedTape | None = planned
+        for tape in archives[planned.archive].tapes(settings_digest(planned.key)):
+            if wanted is not None and wanted.questions[0].why_not(tape) is None:
+                with replacing(work.path(wanted)) as unfinished:
+                    unfinished.write_bytes(dump(tape))
+                wanted, kept = wanted.without(tape), kept + 1
+    return kept
 
 
 def record_tapes(plan: Sequence[PlannedTape], work: WorkFolder, processes: int) -> Iterator[Outcome]:
