@@ -1,6 +1,6 @@
 """A grid of live peaks is the same as its cells, whichever tape each of them takes."""
 
-from vramcast.forecast.peaks import TapePeaks
+from vramcast.forecast.peaks import TapePeaks, peak_source
 from vramcast.hardware import find_gpu
 from vramcast.job import TrainingJob
 from vramcast.models import load_model
@@ -15,3 +15,11 @@ def test_a_grid_of_live_peaks_is_its_cells(tiny_gpt2: str) -> None:
     fresh = TapePeaks(job, load_model(tiny_gpt2), find_gpu("a100-80gb"))
     assert grid[1, 2] <= fresh.peaks(2, 64).allocated_bytes
     assert (grid[:, 1:] >= grid[:, :-1]).all()
+
+
+def test_cards_share_a_source_where_they_run_a_job_alike() -> None:
+    """Flash attention splits its keys by the number of multiprocessors: 132 and 114 of the two."""
+    config, cards = load_model("gpt2", offline=True), [find_gpu("h100-sxm"), find_gpu("h100-pcie")]
+    for precision, number in (("fp32", 1), ("bf16", 2)):
+        job = TrainingJob(model="gpt2", sequence_length=64, precision=precision)
+        assert len({id(peak_source(job, config, card)) for card in cards}) == number

@@ -20,7 +20,7 @@ from vramcast.forecast.training_tapes import (
     training_values,
 )
 from vramcast.hardware import GPU, cublas_workspace_bytes
-from vramcast.job import TrainingJob
+from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.tapes import BoundTape, Tape, why_not
 from vramcast.tapes.folding import FoldedSets, folded
@@ -188,13 +188,18 @@ def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:
         config.model_dump_json(),
         gpu.compute_capability,
         workspace.workspace_bytes,
-        gpu.kernel_multiprocessors,
+        gpu.kernel_multiprocessors if may_take_flash(job) else None,
     )
     if alike not in _SOURCES:
         if len(_SOURCES) >= MOST_SOURCES:
             _SOURCES.clear()
         _SOURCES[alike] = TapePeaks(job, config, gpu)
     return _SOURCES[alike]
+
+
+def may_take_flash(job: TrainingJob | GenerationJob) -> bool:
+    """Whether attention may be flash attention, which looks at the number of multiprocessors."""
+    return job.precision != "fp32" and job.attention in ("sdpa", "flash")
 
 
 MOST_SOURCES = 256

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vramcast.allocator import AllocatorConfig
 from vramcast.allocator.blocks import MIN_BLOCK
 from vramcast.forecast.answer import generation_source
-from vramcast.forecast.peaks import Peaks, PeakSource
+from vramcast.forecast.peaks import Peaks, PeakSource, may_take_flash
 from vramcast.forecast.source import ASSUMED_CAPABILITY, Source
 from vramcast.forecast.training_tapes import NEWEST_TORCH
 from vramcast.hardware import GPU, cublas_workspace_bytes
@@ -69,7 +69,7 @@ def generation_peak_source(job: GenerationJob, config: ModelConfig, gpu: GPU) ->
         config.model_dump_json(),
         gpu.compute_capability,
         workspace.workspace_bytes,
-        gpu.kernel_multiprocessors,
+        gpu.kernel_multiprocessors if may_take_flash(job) else None,
     )
     if alike not in _SOURCES:
         if len(_SOURCES) >= MOST_KEPT:
