@@ -91,7 +91,9 @@ def _data_ptr(machine: VirtualGPU, func: Any, args: Any, kwargs: Any) -> Any:
     with DisableTorchFunction():
         tensor = args[0]
         return (
-            0 if tensor.numel() == 0 else machine.address_of(record) + tensor.storage_offset() * tensor.element_size()
+            0
+            if tensor.numel() == 0
+            else machine.device_memory.address_of(record) + tensor.storage_offset() * tensor.element_size()
         )
 
 
@@ -117,7 +119,7 @@ def move(
     if is_lazy(tensor):
         return _uninitialised(machine, tensor, target, dtype)
     if current is not None and current >= 0 and target == HOST:
-        machine.host_waits_for_stream(machine.current_stream)
+        machine.device_memory.host_waits_for_stream(machine.current_stream)
     before = machine.forced_device, machine.operator_label
     machine.forced_device = target
     machine.operator_label = "copy_from_host" if target >= 0 else None

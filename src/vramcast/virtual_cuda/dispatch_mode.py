@@ -294,11 +294,11 @@ class RecordingDispatchMode(TorchDispatchMode):
         ]
         before_scratch = results_before_scratch(name) if device >= 0 else None
         for tensor, where in placed[:before_scratch]:
-            machine.on_result(tensor, where, name)
+            machine.device_memory.on_result(tensor, where, name)
         if before_scratch is not None:
             with machine.library.scratch(name, device, args):
                 for tensor, where in placed[before_scratch:]:
-                    machine.on_result(tensor, where, name)
+                    machine.device_memory.on_result(tensor, where, name)
 
 
 def _is_composite(func: Any) -> bool:

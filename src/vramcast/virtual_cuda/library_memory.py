@@ -77,7 +77,7 @@ class LibraryMemory:
 
     def _allocate(self, device: int, nbytes: int, op: str, scratch: ScratchCall | None = None) -> StorageRecord:
         record = StorageRecord(device, nbytes)
-        self._machine.allocate(record, device, op, scratch=scratch)
+        self._machine.device_memory.allocate(record, device, op, scratch=scratch)
         assert record.allocation is not None
         record.allocation.category = "workspace"
         self._machine.categories.forget(record)
@@ -93,4 +93,4 @@ class LibraryMemory:
             yield
         finally:
             for record in records:
-                self._machine.release(record)
+                self._machine.device_memory.release(record)

@@ -11,18 +11,18 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch._dynamo  # optimizers import it, and it must see torch unpatched
 
-from vramcast.allocator import AllocatorConfig, AllocatorOutOfMemory, CachingAllocator
+from vramcast.allocator import AllocatorConfig, CachingAllocator
 from vramcast.errors import VramcastError
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.run import forecast_of_run
 from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
 from vramcast.kernels.sdpa_choice import AttentionCall, AttentionChoice, Backend, Choice
-from vramcast.timeline import Allocation, Category, Event, EventKind, OperatorTable, Timeline
-from vramcast.timeline.events import ScratchCall
+from vramcast.timeline import OperatorTable, Timeline
 from vramcast.timeline.recording import Recording
 from vramcast.virtual_cuda.categories import CategoryKeeper
 from vramcast.virtual_cuda.cuda_kernels.autocast import WeightCache
 from vramcast.virtual_cuda.cuda_kernels.layer import CUDA_CHOICE_KEY, cuda_kernel_layer
+from vramcast.virtual_cuda.device_memory import DeviceMemory
 from vramcast.virtual_cuda.dispatch_mode import RecordingDispatchMode
 from vramcast.virtual_cuda.display import LiveDisplay, html_bar, one_line
 from vramcast.virtual_cuda.function_mode import DeviceFunctionMode
@@ -30,17 +30,13 @@ from vramcast.virtual_cuda.library_memory import LibraryMemory
 from vramcast.virtual_cuda.modules import ModuleTracker
 from vramcast.virtual_cuda.operator_log import OperatorLog
 from vramcast.virtual_cuda.operator_steps import OperatorSteps
-from vramcast.virtual_cuda.out_of_memory import OutOfMemory, torch_error
+from vramcast.virtual_cuda.out_of_memory import OutOfMemory
 from vramcast.virtual_cuda.patches import installed_patches
-from vramcast.virtual_cuda.patches.storage_methods import reallocate
 from vramcast.virtual_cuda.phases import PhaseTracker
 from vramcast.virtual_cuda.source_lines import SourceLines, running_line
 from vramcast.virtual_cuda.storages import (
     HOST,
-    HOST_ADDRESS_BASE,
-    HOST_ALIGNMENT,
     DisableTorchFunction,
-    StorageRecord,
     StorageTable,
     raw_is_meta,
 )
@@ -49,9 +45,6 @@ from vramcast.virtual_cuda.versions import library_versions
 
 ASSUMED_CAPABILITY = (8, 0)
 _READ_SCALAR = torch.ops.aten._local_scalar_dense.default
-MOVE_LABEL = "copy_from_host"
-"""What a move to the GPU is called in the timeline."""
-
 _ACTIVE: list[VirtualGPU] = []
 
 
@@ -125,7 +118,8 @@ class VirtualGPU:
         """Larger tensors are never followed by value; raise it for a run whose masks are larger and decide a branch."""
         self.autocast_weights = WeightCache()
         self.library = LibraryMemory(self, cublas_workspace_bytes(self.compute_capability, torch_version))
-        self.storages = StorageTable(self._on_death)
+        self.device_memory = DeviceMemory(self, record=record)
+        self.storages = StorageTable(self.device_memory.on_death)
         self.modules = ModuleTracker(self._on_outermost_module)
         self.phases = PhaseTracker(self.modules)
         self.operators = OperatorLog(self.phases, self.modules)
@@ -142,8 +136,6 @@ class VirtualGPU:
         self.operator_label: str | None = None
         """Name under which allocations are recorded while torch calls something else for them (a move is a `_to_copy`)."""
         self.optimizer_steps = 0
-        self._next_host_address = HOST_ADDRESS_BASE
-        self._record = record
         self._exit: ExitStack | None = None
         self.function_mode = DeviceFunctionMode(self)
         self.dispatch_mode = RecordingDispatchMode(self)
@@ -313,92 +305,6 @@ class VirtualGPU:
             self.phases.ran_forward = True
             self.categories.module_is_entered(module)
 
-    # -- birth and death of storages -----------------------------------------------------------------------------------
-
-    def on_result(self, tensor: torch.Tensor, device: int, op: str) -> None:
-        """Tag the storage of an operator's result; a new one on the GPU is an allocation."""
-        storage = tensor.untyped_storage()
-        known = self.storages.records.get(storage._cdata)
-        if known is not None:
-            if known.device >= 0 and storage.nbytes() > known.nbytes:  # `resize_`, or an `out=` that was too small
-                reallocate(self, known, storage.nbytes())
-            return
-        record = self.storages.add(storage, device)
-        if device >= 0 and record.nbytes:
-            self.allocate(record, device, op, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-
-    def allocate(
-        self,
-        record: StorageRecord,
-        device: int,
-        op: str,
-        shape: tuple[int, ...] = (),
-        dtype: str = "",
-        *,
-        scratch: ScratchCall | None = None,
-    ) -> None:
-        """Take `record.nbytes` from the allocator of `device` for a storage."""
-        if device >= self.device_count:
-            raise RuntimeError(
-                f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {self.device_count})"
-            )
-        phase = self.phases.current
-        op = self.operator_label or op
-        category: Category = "temporary"
-        if op == MOVE_LABEL and not self.modules.inside and phase in ("load", "forward"):
-            category = "inputs"
-        allocation = Allocation(
-            record.nbytes, self.current_stream, category, phase, self.modules.current_path(), op, dtype, shape, scratch
-        )
-        record.allocation = allocation
-        try:
-            record.block = self.allocators[device].malloc(record.nbytes, self.current_stream)
-        except AllocatorOutOfMemory as error:
-            record.nbytes = 0
-            raise self._out_of_memory(device, allocation, error) from None
-        if device == 0 and self._record:
-            record.index = self.timeline.alloc(allocation)
-            if self.source_lines is not None:
-                self.source_lines.note_allocation()
-        self.categories.born(record, phase)
-
-    def _out_of_memory(
-        self, device: int, allocation: Allocation, error: AllocatorOutOfMemory
-    ) -> torch.OutOfMemoryError:
-        line = running_line() if self.source_lines is None else self.source_lines.current_line()
-        # Numbers alone: the error holds frames, and with them tensors.
-        numbers = error.free_bytes, error.allocated_bytes, error.reserved_bytes
-        self.out_of_memory.append(OutOfMemory(device, allocation, line, *numbers, len(self.timeline.events)))
-        # The failed request left its trace: everything cached was given back before the allocator gave up.
-        self.timeline.events.append(Event(EventKind.EMPTY_CACHE))
-        self.phases.in_optimizer = False  # its step ends here, without the hook that would say so
-        return torch_error(self, device, error)
-
-    def release(self, record: StorageRecord) -> None:
-        """Give the bytes of a storage back."""
-        if record.block is None and record.index < 0:
-            return
-        if record.block is not None:
-            self._free_block(record)
-        if record.index >= 0:
-            if record.used_by_streams:
-                for stream in sorted(record.used_by_streams):
-                    self.timeline.events.append(Event(EventKind.USE_STREAM, record.index, stream))
-            self.timeline.free(record.index)
-            record.index = -1
-        self.categories.forget(record)
-
-    def _free_block(self, record: StorageRecord) -> None:
-        allocator = self.allocators[record.device]
-        for stream in record.used_by_streams or ():
-            allocator.record_stream(record.block, stream)
-        allocator.free(record.block)
-        record.block = None
-
-    def _on_death(self, record: StorageRecord) -> None:
-        if record.device >= 0:
-            self.release(record)
-
     # -- around each operator ------------------------------------------------------------------------------------------
 
     def end_operator(self, func: Any, name: str, device: int, args: Any, kwargs: dict[str, Any], out: Any) -> None:
@@ -424,7 +330,7 @@ class VirtualGPU:
         """What `.item()` answers; the CPU waits for the GPU, as on a real one."""
         record = self.storages.of(tensor)
         if record is not None and record.device >= 0:
-            self.host_waits_for_stream(self.current_stream)
+            self.device_memory.host_waits_for_stream(self.current_stream)
             with DisableTorchFunction():
                 self.end_operator(_READ_SCALAR, "_local_scalar_dense", record.device, (tensor,), {}, None)
         value = self.value_of(tensor)
@@ -474,43 +380,6 @@ class VirtualGPU:
         """Call an operator as if the CUDA layer were not there: for a kernel that decides not to act."""
         with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(CUDA_CHOICE_KEY)):
             return op(*args, **kwargs)
-
-    def use_on_stream(self, record: StorageRecord, stream: int) -> None:
-        """`tensor.record_stream(stream)`: the block may not be reused before that stream has passed its free."""
-        if record.allocation is not None and stream != record.allocation.stream:
-            record.used_by_streams = (record.used_by_streams or set()) | {stream}
-
-    def address_of(self, record: StorageRecord) -> int:
-        """A unique address for `data_ptr()`: the simulated one on the GPU, an invented one on the virtual host."""
-        if record.block is not None:
-            return int(record.block.address) + (record.device << 42)
-        if not record.host_address:
-            record.host_address, self._next_host_address = (
-                self._next_host_address,
-                self._next_host_address + record.nbytes + HOST_ALIGNMENT,
-            )
-            self._next_host_address &= -HOST_ALIGNMENT
-        return record.host_address
-
-    def empty_cache(self) -> None:
-        """`torch.cuda.empty_cache()` on every device."""
-        for allocator in self.allocators:
-            allocator.empty_cache()
-        self.timeline.events.append(Event(EventKind.EMPTY_CACHE))
-
-    def note_reset_peak(self) -> None:
-        """`torch.cuda.reset_peak_memory_stats()` was called."""
-        self.timeline.events.append(Event(EventKind.RESET_PEAK))
-
-    def host_waits_for_device(self) -> None:
-        """The CPU waits for the whole GPU."""
-        self.allocator.synchronize()
-        self.timeline.events.append(Event(EventKind.HOST_WAIT_DEVICE))
-
-    def host_waits_for_stream(self, stream: int) -> None:
-        """The CPU waits until a stream is drained."""
-        self.allocator.host_wait_stream(stream)
-        self.timeline.events.append(Event(EventKind.HOST_WAIT_STREAM, 0, stream))
 
     def note_attention(self, call: AttentionCall, enabled: frozenset[Backend], choice: Choice) -> None:
         """Keep and count which attention backend was taken, and tell the user where it is the memory-hungry one."""

@@ -225,7 +225,7 @@ class CudaApi:
     # -- waiting
 
     def synchronize(self, device: Any = None) -> None:
-        self._machine.host_waits_for_device()
+        self._machine.device_memory.host_waits_for_device()
 
     # -- memory
 
@@ -265,7 +265,7 @@ class CudaApi:
 
     def reset_peak_memory_stats(self, device: Any = None) -> None:
         self._allocator(device).reset_peak_stats()
-        self._machine.note_reset_peak()
+        self._machine.device_memory.note_reset_peak()
 
     def reset_max_memory_allocated(self, device: Any = None) -> None:
         self.reset_peak_memory_stats(device)
@@ -277,7 +277,7 @@ class CudaApi:
         return None
 
     def empty_cache(self) -> None:
-        self._machine.empty_cache()
+        self._machine.device_memory.empty_cache()
 
     def ipc_collect(self) -> None:
         return None

@@ -257,7 +257,7 @@ class VirtualProcessGroup(_ProcessGroup):  # type: ignore[misc]
         flag = torch.zeros(1, device="cuda")
         work = self._done([flag], [], opts)
         if not getattr(opts, "asyncOp", False):
-            self._machine.host_waits_for_stream(self._machine.current_stream)
+            self._machine.device_memory.host_waits_for_stream(self._machine.current_stream)
         return work
 
     _allgather_base = all_gather_single

@@ -29,7 +29,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
 
     def data_ptr(self: torch.UntypedStorage) -> int:
         record = machine.storages.of_storage(self)
-        return original_data_ptr(self) if record is None else machine.address_of(record)
+        return original_data_ptr(self) if record is None else machine.device_memory.address_of(record)
 
     patches.set(torch.UntypedStorage, "resize_", resize_)
     patches.set(torch.UntypedStorage, "data_ptr", data_ptr)
@@ -87,7 +87,7 @@ def reallocate(machine: VirtualGPU, record: StorageRecord, size: int) -> None:
     shape, dtype = ((), "") if record.allocation is None else (record.allocation.shape, record.allocation.dtype)
     record.block, record.index, record.nbytes = None, -1, size
     if size:
-        machine.allocate(record, record.device, "resize_", shape, dtype)
+        machine.device_memory.allocate(record, record.device, "resize_", shape, dtype)
         if record.allocation is not None and category is not None:
             record.allocation.category = category
-    machine.release(old)
+    machine.device_memory.release(old)

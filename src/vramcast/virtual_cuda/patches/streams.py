@@ -32,7 +32,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
     def record_stream(self: torch.Tensor, s: Any) -> None:
         record = machine.storages.of(self)
         if record is not None and record.device >= 0:
-            machine.use_on_stream(record, s.stream_id)
+            machine.device_memory.use_on_stream(record, s.stream_id)
 
     # On the class, because the C++ signature refuses our streams before any mode is asked.
     patches.set(torch.Tensor, "record_stream", record_stream)
@@ -115,7 +115,7 @@ def _stream_class(machine: VirtualGPU) -> type:
             self.wait_event(stream.record_event())
 
         def synchronize(self) -> None:
-            machine.host_waits_for_stream(self.stream_id)
+            machine.device_memory.host_waits_for_stream(self.stream_id)
 
         def query(self) -> bool:
             return True
