@@ -64,7 +64,7 @@ def forecasting_training(text: Path, micro: str, models_dir: Path) -> Train:
 @pytest.fixture
 def run_training(forecasting_training: Train, monkeypatch: pytest.MonkeyPatch) -> Train:
     """Trains with the forecast of some other job: recording a tape for each would take most of the time."""
-    monkeypatch.setattr("vramcast.gpt.training.forecast_job", lambda *given: some_forecast())
+    monkeypatch.setattr("vramcast.gpt.forecast_first.forecast_job", lambda *given: some_forecast())
     return forecasting_training
 
 

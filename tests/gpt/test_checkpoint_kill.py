@@ -42,8 +42,9 @@ def test_a_killed_run_goes_on(run_training: Train, text: Path, micro: str, model
             [sys.executable, "-c", PROGRAM, str(text), micro, str(models_dir), str(MAX_ITERS)], stdout=subprocess.PIPE
         )
         assert child.stdout is not None
+        child.stdout.readline()
         begun = int(child.stdout.readline())
-        # Every step saves, so a moment after a step is a moment of a checkpoint.
+        # Every step saves before the next is told, so a moment after a step is a moment of a checkpoint.
         deadline = time.perf_counter() + draw.random() * 0.2
         while time.perf_counter() < deadline:
             pass

@@ -9,6 +9,7 @@ from micro_model import Train
 from vramcast.cli import main
 from vramcast.forecast import training_forecast
 from vramcast.gpt.errors import DoesNotFitError
+from vramcast.gpt.report import TrainingReport
 from vramcast.gpt.settings import TrainSettings
 from vramcast.gpt.start import named_config
 from vramcast.job import TrainingJob
@@ -87,8 +88,10 @@ def test_bad_input_is_one_line(flags: list[str], capsys: pytest.CaptureFixture[s
 def test_a_refusal_exits_with_one(
     flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(settings: TrainSettings, report: object) -> None:
-        raise DoesNotFitError(training_forecast(TrainingJob(model="tiny_char")), "--checkpointing full")
+    def refuse(settings: TrainSettings, report: TrainingReport) -> None:
+        forecast = training_forecast(TrainingJob(model="tiny_char"))
+        report.forecast(forecast, gpu_is_present=True)
+        raise DoesNotFitError(forecast, "--checkpointing full")
 
     monkeypatch.setattr("vramcast.gpt.training.train", refuse)
     assert run("train", *flags, "--name", "m", "--json") == 1

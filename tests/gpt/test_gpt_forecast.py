@@ -10,8 +10,9 @@ from micro_model import Train
 
 import vramcast
 from vramcast.forecast import Forecast
-from vramcast.gpt.device_forecast import flags_that_fit, forecast_job, training_job
+from vramcast.gpt.device_forecast import forecast_job, training_job
 from vramcast.gpt.errors import DoesNotFitError
+from vramcast.gpt.fitting_switches import flags_that_fit
 from vramcast.gpt.processes import build_accelerator
 from vramcast.gpt.report import MeasuredPeaks, Silence, StepReading
 from vramcast.gpt.settings import TrainSettings
@@ -104,10 +105,10 @@ def test_what_does_not_fit_is_not_started(
     run_training: Train, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = custom_gpu(1 << 20)
-    monkeypatch.setattr("vramcast.gpt.training.gpu_present", lambda: small)
-    monkeypatch.setattr("vramcast.gpt.training.flags_that_fit", lambda *given: "--checkpointing full")
+    monkeypatch.setattr("vramcast.gpt.forecast_first.gpu_present", lambda: small)
+    monkeypatch.setattr("vramcast.gpt.forecast_first.flags_that_fit", lambda *given: "--checkpointing full")
     refusing = forecast_that_does_not_fit()
-    monkeypatch.setattr("vramcast.gpt.training.forecast_job", lambda *given: refusing)
+    monkeypatch.setattr("vramcast.gpt.forecast_first.forecast_job", lambda *given: refusing)
     with pytest.raises(DoesNotFitError, match=r"it would with: --checkpointing full\. --force"):
         run_training()
     assert not list(models_dir.iterdir())
@@ -125,7 +126,12 @@ def test_the_switches_named_make_it_fit() -> None:
     smaller = forecast_job(job.model_copy(update={"checkpointing": "full"}), config, find_gpu("a100-80gb"))
     gpu = custom_gpu(smaller.device_used_bytes + smaller.context_uncertainty_bytes)
     assert forecast_job(job, config, gpu).verdict != "fits"
-    flags = flags_that_fit(job, config, gpu)
+    flags = flags_that_fit(
+        job,
+        gpu,
+        lambda changed: forecast_job(changed, config, gpu).device_used_bytes,
+        lambda changed: forecast_job(changed, config, gpu).verdict == "fits",
+    )
     assert flags is not None
     words = flags.split()
     thrown = {

@@ -82,6 +82,17 @@ def test_transformers_loads_the_folder(run_training: Train, models_dir: Path) ->
     assert model(tokens).logits.shape[-1] == model.config.vocab_size >= len(tokenizer)
 
 
+def test_the_folder_is_as_readable_as_other_files(run_training: Train, models_dir: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        run_training(max_iters=4)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (models_dir / "m").rglob("*") if path.is_file()}
+    assert {"model.safetensors", "trainer_state-00000004.safetensors", "config.json", "log.jsonl"} <= modes.keys()
+    assert set(modes.values()) == {0o640}
+
+
 def test_fine_tuning_starts_from_the_weights(run_training: Train, models_dir: Path) -> None:
     first = run_training(max_iters=30, learning_rate=1e-2, eval_interval=30)
     second = run_training(name="tuned", pretrained=str(models_dir / "m"), max_iters=2)

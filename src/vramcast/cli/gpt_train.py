@@ -46,7 +46,7 @@ def train(*, settings: Annotated[TrainFlags, Parameter(name="*")], json: JsonFla
             result = run(settings, report)
         except DoesNotFitError as refusal:
             report.refused(refusal)
-            if json:
+            if json and report.is_main:
                 refused = {"refused": True, "flags_that_fit": refusal.flags, "forecast": refusal.forecast.to_dict()}
                 print_json({"schema_version": 1, **refused})
             return EXIT_DOES_NOT_FIT

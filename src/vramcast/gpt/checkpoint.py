@@ -26,7 +26,7 @@ from vramcast.gpt.errors import TrainingError
 from vramcast.gpt.gpt2_format import to_gpt2
 from vramcast.gpt.model import ReferenceGPTForCausalLM
 from vramcast.gpt.run_folder import WEIGHTS, RunFolder, sha256_of
-from vramcast.gpt.writing import scratch_folder, writing
+from vramcast.gpt.writing import as_readable_as_others, scratch_folder, writing
 
 _WHOLE_ON_HOST = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _KEY = "vramcast"
@@ -63,8 +63,7 @@ def save_checkpoint(
         TrainingError: weights are not finite.
         InputError: the disk is full or cannot be written.
     """
-    weights: Mapping[str, Any] = get_model_state_dict(model, options=_WHOLE_ON_HOST)
-    gathered = get_optimizer_state_dict(model, optimizer, options=_WHOLE_ON_HOST) if state.step else {"state": {}}
+    weights, gathered = gathered_states(model, optimizer, state.step)
     if not is_main:
         return
     moments = _moments(gathered)
@@ -75,7 +74,16 @@ def save_checkpoint(
         path = run.state_path(unfinished, state.step)
         about = state._replace(path=None)._asdict() | {"model_sha256": sha256_of(unfinished / WEIGHTS)}
         save_file(moments, path, metadata={_KEY: json.dumps(about)})
+        as_readable_as_others(unfinished)
         run.publish(unfinished / WEIGHTS, path)
+
+
+def gathered_states(
+    model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Whole weights and optimizer states on the host of the main process; before the first step there are no states."""
+    weights: Mapping[str, Any] = get_model_state_dict(model, options=_WHOLE_ON_HOST)
+    return weights, get_optimizer_state_dict(model, optimizer, options=_WHOLE_ON_HOST) if step else {"state": {}}
 
 
 def read_trainer_state(run: RunFolder) -> TrainerState:

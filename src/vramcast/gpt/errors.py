@@ -17,9 +17,9 @@ class TrainingError(VramcastError):
 class DoesNotFitError(VramcastError):
     """The forecast says that the job does not fit the device present, and nothing was started."""
 
-    def __init__(self, forecast: Forecast, flags: str | None) -> None:
+    def __init__(self, forecast: Forecast, flags: str | None, doing: str = "trains") -> None:
         self.forecast = forecast
         self.flags = flags
         """Switches that would make it fit, as written on the command line; None where none would."""
         fix = f"it would with: {flags}" if flags else "no switch makes it fit; take a smaller model or a larger GPU"
-        super().__init__(f"the job does not fit this GPU; {fix}. --force trains all the same")
+        super().__init__(f"the job does not fit this GPU; {fix}. --force {doing} all the same")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from transformers import set_seed
 from transformers.generation.streamers import BaseStreamer
 
 from vramcast.errors import InputError
+from vramcast.forecast import Forecast
+from vramcast.gpt.generation_forecast import forecast_generation, windows
+from vramcast.gpt.measured import measured_peaks, reset_peaks
 from vramcast.gpt.model_folder import folder_tokenizer, load_folder, read_config
+from vramcast.gpt.report import ForecastReport, MeasuredPeaks, Silence
 from vramcast.gpt.run_folder import RunFolder
 from vramcast.gpt.settings import GenerateSettings
 from vramcast.gpt.tokenizer import encode
+from vramcast.measure.announcement import announced_run
 from vramcast.record.building import weight_dtype
 from vramcast.result import Result
 
@@ -30,59 +36,78 @@ class GenerationResult(Result):
     tokens: tuple[int, ...]
     tokens_per_second: float
     device: str
+    forecast: Forecast | None = None
+    """None where none was asked for or none could be made."""
+    measured: MeasuredPeaks | None = None
+    """Peaks from loading the model on; None without a GPU."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers."""
         return self.model_dump(mode="json")
 
 
-def generate(settings: GenerateSettings, write: Callable[[str], None] = lambda text: None) -> GenerationResult:
-    """Go on from a prompt.
+def generate(
+    settings: GenerateSettings,
+    write: Callable[[str], None] = lambda text: None,
+    report: ForecastReport | None = None,
+) -> GenerationResult:
+    """Go on from a prompt. `vramcast watch` knows of it, if it was forecast.
 
     Args:
         settings: what is asked.
         write: told the prompt, then every piece of text as soon as its token is there.
+        report: told the forecast.
 
     Raises:
         InputError: a setting is not usable, or the model cannot be read.
+        DoesNotFitError: the forecast says so and `settings.force` is not set; nothing was started.
     """
     folder, flag = _folder(settings)
     config = read_config(folder)
     tokenizer = folder_tokenizer(folder, config, flag)
     prompt = _prompt(tokenizer, settings.prompt)
+    forecast = forecast_generation(settings, config, len(prompt), report or Silence())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_folder(folder, flag, attention="sdpa", dtype=weight_dtype(settings.precision)).to(device).eval()
-    if settings.seed is not None:
-        set_seed(settings.seed)
-    write(settings.prompt)
-    streamer = _Writer(tokenizer, write)
-    begin = time.perf_counter()
-    tokens = _continue(model, prompt, config.dimensions.context_length, settings, streamer)
-    seconds = time.perf_counter() - begin
+    with nullcontext() if forecast is None else announced_run(forecast):
+        reset_peaks(device)
+        model = load_folder(folder, flag, attention="sdpa", dtype=weight_dtype(settings.precision)).to(device).eval()
+        if settings.seed is not None:
+            set_seed(settings.seed)
+        write(settings.prompt)
+        streamer = _Writer(tokenizer, write)
+        begin = time.perf_counter()
+        tokens = _continue(model, prompt, config.dimensions.context_length, settings, streamer)
+        seconds = time.perf_counter() - begin
     return GenerationResult(
-        text=streamer.text, tokens=tuple(tokens), tokens_per_second=len(tokens) / seconds, device=str(device)
+        text=streamer.text,
+        tokens=tuple(tokens),
+        tokens_per_second=len(tokens) / seconds,
+        device=str(device),
+        forecast=forecast,
+        measured=measured_peaks(device),
     )
 
 
-def _continue(model: Any, prompt: list[int], context: int, settings: GenerateSettings, streamer: _Writer) -> list[int]:
-    """New tokens. Where the context is full, its younger half is read again as a prompt: learned positions end there."""
+def _continue(
+    model: Any, prompt: list[int], context: int, settings: GenerateSettings, streamer: BaseStreamer
+) -> list[int]:
+    """New tokens, at most as many as asked for: a text may end before."""
     stops = _stop_tokens(model)
     tokens = list(prompt)
-    while (left := settings.max_new_tokens - (len(tokens) - len(prompt))) > 0:
+    for read, new in windows(len(prompt), settings.max_new_tokens, context):
         if len(tokens) > len(prompt) and tokens[-1] in stops:
             break
-        window = tokens if len(tokens) < context else tokens[-max(1, context // 2) :]
-        window_ids = torch.tensor([window], device=model.device)  # (1, T)
+        window_ids = torch.tensor([tokens[-read:]], device=model.device)  # (1, T)
         out = model.generate(
             window_ids,
             attention_mask=torch.ones_like(window_ids),
-            max_new_tokens=min(left, context - len(window)),
+            max_new_tokens=new,
             use_cache=settings.kv_cache,
             pad_token_id=0,
             streamer=streamer,
             **_sampling(settings),
         )
-        tokens += out[0, len(window) :].tolist()
+        tokens += out[0, read:].tolist()
     return tokens[len(prompt) :]
 
 

@@ -65,25 +65,28 @@ def to_gpt2(weights: Mapping[str, torch.Tensor], config: ReferenceGPTConfig) -> 
     return written
 
 
-def from_gpt2(weights: Mapping[str, torch.Tensor], config: ReferenceGPTConfig) -> dict[str, torch.Tensor] | None:
-    """The way back; None where it is no reference GPT any more: one without biases was trained elsewhere and has some now.
+def from_gpt2(weights: Mapping[str, torch.Tensor], config: ReferenceGPTConfig) -> dict[str, torch.Tensor]:
+    """The way back.
 
     Raises:
         KeyError: a weight is missing.
+        ValueError: the configuration has no biases and the weights have.
     """
+    if not config.bias and has_biases(weights):
+        raise ValueError("the weights have biases and their configuration has none")
     read = {}
     for own, other in _module_names(config).items():
         source = _TOP["token_embedding"] if own == "lm_head" and config.tie_word_embeddings else other
         weight = weights[f"{source}.weight"]
         read[f"{own}.weight"] = weight.t() if _is_transposed(own) else weight
-        if own in _WITHOUT_BIAS:
-            continue
-        bias = weights[f"{other}.bias"]
-        if config.bias:
-            read[f"{own}.bias"] = bias
-        elif bias.any():
-            return None
+        if config.bias and own not in _WITHOUT_BIAS:
+            read[f"{own}.bias"] = weights[f"{other}.bias"]
     return read
+
+
+def has_biases(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a bias is not zero: one without biases that was trained elsewhere as a GPT-2 has some afterwards."""
+    return any(bool(weight.any()) for name, weight in weights.items() if name.endswith(".bias"))
 
 
 def _module_names(config: ReferenceGPTConfig) -> dict[str, str]:

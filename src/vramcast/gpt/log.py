@@ -6,6 +6,7 @@ import json
 
 from vramcast.gpt.run_folder import LOG, RunFolder
 from vramcast.gpt.writing import writing
+from vramcast.whole_file import replacing
 
 
 class StepLog:
@@ -29,9 +30,7 @@ class StepLog:
             InputError: the disk refuses; the file is as it was.
         """
         file = self._run.here / LOG
-        unfinished = file.with_name(f".{LOG}")
         earlier = file.read_text(encoding="utf-8").splitlines()[: self._before] if file.exists() else []
         own = [json.dumps({"step": self._before + at, "loss": loss}) for at, loss in enumerate(self.losses, 1)]
-        with writing(self._run.place.parent, f"{file} is as it was"):
+        with writing(self._run.place.parent, f"{file} is as it was"), replacing(file) as unfinished:
             unfinished.write_text("".join(f"{line}\n" for line in [*earlier, *own]), encoding="utf-8")
-            unfinished.replace(file)

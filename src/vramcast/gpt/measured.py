@@ -2,8 +2,11 @@
 
 import psutil  # type: ignore[import-untyped]
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from vramcast.gpt.report import MeasuredPeaks
+from vramcast.measure.allocator_readings import allocator_memory
 
 
 def reset_peaks(device: torch.device) -> None:
@@ -16,9 +19,17 @@ def measured_peaks(device: torch.device) -> MeasuredPeaks | None:
     """Peaks since `reset_peaks`; None on a CPU, whose memory is not comparable with a GPU's."""
     if device.type != "cuda":
         return None
+    return MeasuredPeaks(**{name: allocator_memory()[name] for name in MeasuredPeaks.model_fields})
+
+
+def highest_peaks(accelerator: Accelerator) -> MeasuredPeaks | None:
+    """Each peak of the process where it is highest; every process calls this. None on a CPU."""
+    own = measured_peaks(accelerator.device)
+    if own is None or accelerator.num_processes == 1:
+        return own
+    everywhere: list[MeasuredPeaks] = gather_object([own])
     return MeasuredPeaks(
-        peak_allocated_bytes=torch.cuda.max_memory_allocated(device),
-        peak_reserved_bytes=torch.cuda.max_memory_reserved(device),
+        **{name: max(getattr(each, name) for each in everywhere) for name in MeasuredPeaks.model_fields}
     )
 
 

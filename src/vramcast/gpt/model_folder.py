@@ -6,31 +6,62 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from vramcast.errors import InputError
-from vramcast.gpt.gpt2_format import from_gpt2, gpt2_config
+from vramcast.errors import InputError, ModelConfigError
+from vramcast.gpt.gpt2_format import from_gpt2, gpt2_config, has_biases, reference_config
 from vramcast.gpt.model import ReferenceGPTForCausalLM, register
 from vramcast.gpt.run_folder import WEIGHTS
 from vramcast.gpt.tokenizer import load_tokenizer, vocabulary_sha256
-from vramcast.models import ModelConfig, load_model
+from vramcast.models import ModelConfig, load_model, model_from_fields
 from vramcast.models.strict_json import read_object
 from vramcast.record.building import ModelBuilder, quiet_transformers
 
 MARK = "vramcast"
 """Key of config.json that says which vocabulary a model was trained with and, of a reference GPT, its own configuration."""
+_SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "tie_word_embeddings")
 
 
 def read_config(folder: Path) -> ModelConfig:
     """The architecture in a folder, as it is forecast and trained.
 
+    A reference GPT that was trained on elsewhere, as the GPT-2 its folder describes, has biases afterwards: it is one with biases now.
+
     Raises:
         ModelConfigError: no config.json, or one that is not usable.
     """
     # Absolute, or a folder called like a preset would be taken for the preset.
-    return load_model(folder.absolute(), offline=True)
+    config = load_model(folder.absolute(), offline=True)
+    if "gpt" not in _mark(folder):
+        return config
+    _check_sizes(folder, config)
+    if config.fields["bias"] or not has_biases(_biases(folder)):
+        return config
+    told = "its weights have biases, which it was given elsewhere: it is a model with biases now"
+    changed = model_from_fields(
+        config.fields | {"bias": True}, name=config.name, source=config.source, origin=config.origin
+    )
+    return changed.model_copy(update={"assumptions": (*config.assumptions, told)})
+
+
+def _check_sizes(folder: Path, config: ModelConfig) -> None:
+    """The GPT-2 that the file describes must still be the reference GPT that it says it is."""
+    described = read_object(folder / "config.json")
+    for name, size in gpt2_config(reference_config(config.fields)).to_dict().items():
+        if name in _SIZES and described.get(name, size) != size:
+            fix = f"{MARK}.gpt says {size}: the model was changed elsewhere; remove the key {MARK} from config.json"
+            raise ModelConfigError(name, described[name], f"{fix} [{folder / 'config.json'}]")
+
+
+def _biases(folder: Path) -> dict[str, torch.Tensor]:
+    """None where there are no weights that can be read: who loads them says so."""
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.endswith(".bias")}
+    except (OSError, SafetensorError):
+        return {}
 
 
 def write_config(folder: Path, model: Any, fields: dict[str, Any], vocabulary: str) -> None:
@@ -83,8 +114,9 @@ def load_folder(folder: Path, flag: str, *, attention: str, dtype: torch.dtype, 
     register()
     config = read_config(folder)
     try:
-        reference = _load_reference(folder, config, attention, dtype, dropout) if "gpt" in _mark(folder) else None
-        return reference or _load_pretrained(folder, attention, dtype)
+        if "gpt" in _mark(folder):
+            return _load_reference(folder, config, attention, dtype, dropout)
+        return _load_pretrained(folder, attention, dtype)
     except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         fix = f"its weights cannot be loaded, they are truncated or not of its config.json: {reason}"
@@ -93,11 +125,9 @@ def load_folder(folder: Path, flag: str, *, attention: str, dtype: torch.dtype, 
 
 def _load_reference(
     folder: Path, config: ModelConfig, attention: str, dtype: torch.dtype, dropout: float | None
-) -> Any | None:
+) -> Any:
     model = ModelBuilder(config, attention=attention, dtype=dtype, dropout=dropout)()
     weights = from_gpt2(load_file(folder / WEIGHTS), model.config)
-    if weights is None:
-        return None
     model.load_state_dict(weights, strict=not model.config.tie_word_embeddings)
     return model
 

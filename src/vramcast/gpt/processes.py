@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from vramcast.errors import InputError
+from vramcast.errors import InputError, VramcastError
 from vramcast.gpt.settings import TrainSettings
 
+Told = TypeVar("Told")
 _AUTOCAST = {"amp-bf16": "bf16", "amp-fp16": "fp16"}
 
 
@@ -37,6 +40,39 @@ def build_accelerator(settings: TrainSettings) -> Accelerator:
     if accelerator.num_processes > 1 and settings.distributed == "fsdp" and settings.precision == "amp-fp16":
         raise InputError("--precision", settings.precision, "is not run with fsdp; take amp-bf16")
     return accelerator
+
+
+def launched_alone(accelerator: Accelerator) -> str | None:
+    """What to say where accelerate launch was asked for several processes and started one; None where all is well.
+
+    Its launcher of a single process sets an address to meet at only if it was asked for more (accelerate, `utils/launch.py`).
+    """
+    one_of_several = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if accelerator.num_processes > 1 or not one_of_several or "WORLD_SIZE" in os.environ:
+        return None
+    return (
+        "accelerate launch was asked for several processes but started this one alone, which trains with its own batches only; "
+        "give it --multi_gpu (on CPUs too), or use torchrun"
+    )
+
+
+def told_by_main(accelerator: Accelerator, work: Callable[[], Told]) -> Told:
+    """What `work` comes to on the main process, told to all; every process calls this and gets the same answer or error.
+
+    Raises:
+        VramcastError: raised by `work`.
+    """
+    told: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            told[0] = work()
+        except VramcastError as error:
+            told[1] = str(error)
+    broadcast_object_list(told)
+    if told[1] is not None:
+        raise VramcastError(told[1])
+    answer: Told = told[0]
+    return answer
 
 
 def spread(model: Any, accelerator: Accelerator, how: str) -> nn.Module:

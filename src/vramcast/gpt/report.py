@@ -61,54 +61,49 @@ class TrainingResult(Result):
     tokens_per_second: float | None = None
     parameters: int
     device: str
+    processes: int = 1
+    """How many trained together, each on a device of its own."""
     forecast: Forecast
+    """Of one device."""
     measured: MeasuredPeaks | None = None
-    """None without a GPU: CPU memory is not what a GPU forecast speaks of."""
+    """The highest of all processes; None without a GPU: CPU memory is not what a GPU forecast speaks of."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers."""
         return self.model_dump(mode="json")
 
 
-class TrainingReport(Protocol):
-    """Who listens to a run. Only the main of several processes tells."""
+class ForecastReport(Protocol):
+    """Who is told what comes before a run, and does nothing about what it does not care for."""
 
     def note(self, text: str) -> None:
         """Something that a user should know."""
+        return
 
     def forecast(self, forecast: Forecast, gpu_is_present: bool) -> None:
         """The forecast, before anything is allocated."""
+        return
 
     def working(self, what: str, done: int, total: int) -> None:
         """Something else than training takes long."""
+        return
+
+
+class TrainingReport(ForecastReport, Protocol):
+    """Who listens to a training run. Only the main of several processes tells."""
 
     def step(self, reading: StepReading) -> None:
         """A step was done."""
+        return
 
     def validation(self, reading: ValidationReading) -> None:
         """A validation was done, and a checkpoint saved after it."""
+        return
 
     def end(self, result: TrainingResult) -> None:
         """The run is over."""
+        return
 
 
-class Silence:
+class Silence(TrainingReport):
     """A report nobody reads."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-    def forecast(self, forecast: Forecast, gpu_is_present: bool) -> None:
-        """Nothing."""
-
-    def working(self, what: str, done: int, total: int) -> None:
-        """Nothing."""
-
-    def step(self, reading: StepReading) -> None:
-        """Nothing."""
-
-    def validation(self, reading: ValidationReading) -> None:
-        """Nothing."""
-
-    def end(self, result: TrainingResult) -> None:
-        """Nothing."""

@@ -5,15 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vramcast.job.options import (
-    MAX_BATCH,
-    MAX_TOKENS,
-    Attention,
-    Checkpointing,
-    GenerationPrecision,
-    Optimizer,
-    Precision,
-)
+from vramcast.job import TrainingOptions
+from vramcast.job.options import MAX_BATCH, MAX_TOKENS, GenerationPrecision
 
 Distribution = Literal["ddp", "fsdp"]
 Schedule = Literal["constant", "cosine"]
@@ -22,8 +15,8 @@ MAX_VOCABULARY = 1_000_000
 _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class TrainSettings(BaseModel):
-    """A training run."""
+class TrainedModel(BaseModel):
+    """What is trained, on what, for how long."""
 
     model_config = _FROZEN
 
@@ -39,12 +32,15 @@ class TrainSettings(BaseModel):
     """Where models are kept."""
     max_iters: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 1000
     """Optimizer steps in all, those before a resume included."""
-    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] | None = None
+
+
+class TrainSettings(TrainingOptions, TrainedModel):
+    """A training run: what is trained, what its forecast is asked for, and the rest."""
+
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] | None = None  # type: ignore[assignment]  # a model has its own
     """Sequences in one forward on one device; the configuration's, else 8."""
     sequence_length: Annotated[int, Field(ge=2, le=MAX_TOKENS)] | None = None
     """Tokens of each sequence; the model's context length, at most 1024, if not given."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 1
-    """Micro batches per optimizer step."""
     learning_rate: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 3e-4
     """Of the optimizer, after the warm-up."""
     warmup_iters: Annotated[int, Field(ge=0, le=MAX_TOKENS)] = 0
@@ -53,16 +49,6 @@ class TrainSettings(BaseModel):
     """After the warm-up: constant, or cosine (down to a tenth at --max-iters)."""
     max_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Gradients are clipped to this norm."""
-    precision: Precision = "fp32"
-    """fp32, amp-bf16 or amp-fp16 (fp32 weights under autocast), bf16 or fp16 (everything in that dtype)."""
-    optimizer: Optimizer = "adamw"
-    """As for `vramcast training`."""
-    attention: Attention = "sdpa"
-    """As for `vramcast training`."""
-    checkpointing: Checkpointing = "none"
-    """Activation checkpointing: none, or full (every transformer block)."""
-    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
-    """Dropout probability everywhere in the model; the configuration's own if not given."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1337
     """Of the first weights, the batches and dropout."""
     eval_interval: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 100
@@ -81,10 +67,6 @@ class TrainSettings(BaseModel):
     """With several processes (torchrun, accelerate launch): ddp, or fsdp (FSDP2, weights and optimizer states spread)."""
     gpu: str = "a100-80gb"
     """Card of the forecast where no GPU is present (see `vramcast gpus`), or custom together with --gpu-memory."""
-    gpu_memory: str | None = None
-    """Memory of a custom GPU, such as 24GiB."""
-    expandable_segments: bool = False
-    """PYTORCH_ALLOC_CONF=expandable_segments:True."""
     force: bool = False
     """Train even if the forecast says that it does not fit."""
 
@@ -118,3 +100,11 @@ class GenerateSettings(BaseModel):
     """Keep keys and values of earlier tokens; --no-kv-cache computes them again for every token."""
     precision: GenerationPrecision = "fp32"
     """Dtype of weights, activations and cache: fp32, bf16 or fp16."""
+    forecast: bool | None = None
+    """Forecast the memory first: by default where a GPU is present; --forecast elsewhere too, for the card of --gpu."""
+    gpu: str = "a100-80gb"
+    """Card of the forecast where no GPU is present (see `vramcast gpus`), or custom together with --gpu-memory."""
+    gpu_memory: str | None = None
+    """Memory of a custom GPU, such as 24GiB."""
+    force: bool = False
+    """Generate even if the forecast says that it does not fit."""

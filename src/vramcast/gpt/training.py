@@ -7,11 +7,11 @@ import os
 from accelerate import Accelerator
 
 from vramcast.forecast import Forecast
-from vramcast.gpt.device_forecast import flags_that_fit, forecast_card, forecast_job, gpu_present, training_job
-from vramcast.gpt.errors import DoesNotFitError
+from vramcast.gpt.device_forecast import training_job
+from vramcast.gpt.forecast_first import forecast_first
 from vramcast.gpt.loop import Loop
-from vramcast.gpt.measured import measured_peaks, reset_peaks
-from vramcast.gpt.processes import build_accelerator
+from vramcast.gpt.measured import highest_peaks, reset_peaks
+from vramcast.gpt.processes import build_accelerator, launched_alone
 from vramcast.gpt.report import Silence, TrainingReport, TrainingResult
 from vramcast.gpt.run_folder import RunFolder
 from vramcast.gpt.settings import TrainSettings
@@ -47,7 +47,9 @@ def train(settings: TrainSettings, report: TrainingReport | None = None) -> Trai
             open_run(run, settings, accelerator.is_main_process)
             start = begin(settings, run, spans)
         job = training_job(settings, start.config)
-        forecast = _forecast_first(settings, job, start, accelerator, report)
+        if (warning := launched_alone(accelerator)) is not None:
+            report.note(warning)
+        forecast = forecast_first(settings, job, start.config, accelerator, report)
         files = _tokens(settings, job, run, spans, start, accelerator, report)
         loop = _loop(settings, job, run, files, start, accelerator, report)
         with announced_run(forecast):
@@ -60,28 +62,6 @@ def train(settings: TrainSettings, report: TrainingReport | None = None) -> Trai
     if accelerator.num_processes > 1:
         accelerator.end_training()
     return result
-
-
-def _forecast_first(
-    settings: TrainSettings, job: TrainingJob, start: Start, accelerator: Accelerator, report: TrainingReport
-) -> Forecast:
-    """The forecast, told before anything is allocated; a job that does not fit the GPU present ends here."""
-    present = gpu_present()
-    gpu = present or forecast_card(settings)
-    forecast = forecast_job(job, start.config, gpu, report.working)
-    report.forecast(forecast, gpu_is_present=present is not None)
-    if accelerator.num_processes > 1:
-        report.note(_ABOUT_PROCESSES[settings.distributed])
-    is_sharded = accelerator.num_processes > 1 and settings.distributed == "fsdp"
-    if present is not None and forecast.verdict == "does_not_fit" and not settings.force and not is_sharded:
-        raise DoesNotFitError(forecast, flags_that_fit(job, start.config, gpu, report.working))
-    return forecast
-
-
-_ABOUT_PROCESSES = {
-    "ddp": "the forecast is of one process alone; ddp's gradient buckets, about the size of the gradients, come on top",
-    "fsdp": "the forecast is of one GPU that holds the whole model; fsdp spreads it, so each takes less",
-}
 
 
 def _tokens(
@@ -128,7 +108,8 @@ def _loop(
 
 
 def _result(loop: Loop, forecast: Forecast) -> TrainingResult:
-    device = loop.trainee.accelerator.device
+    accelerator = loop.trainee.accelerator
+    device = accelerator.device
     return TrainingResult(
         name=loop.settings.name,
         path=str(loop.run.place),
@@ -141,6 +122,7 @@ def _result(loop: Loop, forecast: Forecast) -> TrainingResult:
         tokens_per_second=loop.tokens_per_second,
         parameters=loop.trainee.parameters,
         device=device.type,
+        processes=accelerator.num_processes,
         forecast=forecast,
-        measured=measured_peaks(device),
+        measured=highest_peaks(accelerator),
     )

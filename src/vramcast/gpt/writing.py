@@ -39,3 +39,17 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def as_readable_as_others(folder: Path) -> None:
+    """The files in `folder` get the mode that files get here; safetensors' are for their owner alone, as its temporary files are.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    plain = folder / ".plain"
+    plain.touch()
+    mode = plain.stat().st_mode
+    plain.unlink()
+    for file in folder.iterdir():
+        file.chmod(mode)

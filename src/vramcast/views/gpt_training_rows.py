@@ -47,10 +47,15 @@ def ending_line(result: TrainingResult) -> str:
     return f"{ending} to step {result.step}{speed}; saved in {result.path}"
 
 
+def one_of_many(result: TrainingResult) -> str:
+    """`each of 2 ` where several processes trained together."""
+    return "" if result.processes == 1 else f"each of {result.processes} "
+
+
 def not_comparable_line(result: TrainingResult) -> str:
     """Why there is no measurement."""
     reserved = format_gib(result.forecast.peak_reserved_bytes)
     return (
-        f"forecast peak reserved {reserved} on {result.forecast.gpu}; it ran on the {result.device}, "
+        f"forecast peak reserved {reserved} on {one_of_many(result)}{result.forecast.gpu}; it ran on the {result.device}, "
         "whose memory is not comparable with a GPU's"
     )

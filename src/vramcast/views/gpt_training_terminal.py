@@ -23,6 +23,7 @@ from vramcast.views.gpt_training_rows import (
     comparison_rows,
     ending_line,
     not_comparable_line,
+    one_of_many,
     step_line,
     validation_line,
 )
@@ -78,7 +79,7 @@ class TerminalReport:
         if result.measured is None:
             self.note(not_comparable_line(result))
             return
-        table = Table("", "forecast", "measured", "error", box=None)
+        table = Table(one_of_many(result), "forecast", "measured", "error", box=None)
         for row in comparison_rows(result.forecast, result.measured):
             table.add_row(*row)
         self._out.print(table)
