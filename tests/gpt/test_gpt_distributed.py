@@ -86,8 +86,8 @@ def test_a_single_process_that_was_asked_for_is_no_matter(monkeypatch: pytest.Mo
     for name in ("WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    assert launched_alone(accelerator) is None
+    assert not launched_alone(accelerator)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    assert launched_alone(accelerator) is not None
+    assert launched_alone(accelerator)
     monkeypatch.setenv("WORLD_SIZE", "1")  # torchrun says how many there are
-    assert launched_alone(accelerator) is None
+    assert not launched_alone(accelerator)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from vramcast.cli.parameters import EXIT_DOES_NOT_FIT, EXIT_DONE, JsonFlag, Mode
 from vramcast.cli.showing import print_json, progress_on_terminal
 from vramcast.errors import InputError, check_installed
 from vramcast.job import GenerationJob, GenerationOptions, TrainingJob, TrainingOptions
+from vramcast.measure.allocator_settings import set_allocator
 from vramcast.measure.records import check_appendable
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ measure = App(
 
 RecordFlag = Annotated[Path | None, Parameter(help="JSON-lines file that a record of the measurement is added to.")]
 SnapshotFlag = Annotated[Path | None, Parameter(help="Where PyTorch's memory snapshot of the run is written (CUDA).")]
-_ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 @measure.command
@@ -87,18 +86,10 @@ def _ready(job: TrainingJob | GenerationJob, record: Path | None) -> Iterator[Pr
     if record is not None:
         check_appendable(record)
     if "torch" not in sys.modules:
-        _set_allocator(f"expandable_segments:{job.expandable_segments}")
+        for note in set_allocator(f"expandable_segments:{job.expandable_segments}"):
+            print(f"vramcast: {note}", file=sys.stderr)
     with progress_on_terminal() as progress:
         yield progress
-
-
-def _set_allocator(settings: str) -> None:
-    """As forecast; both names, for PyTorch reads one first here and the other there."""
-    for variable in _ALLOCATOR_VARIABLES:
-        given = os.environ.get(variable, settings)
-        if given != settings:
-            print(f"vramcast: {variable}={given} is set aside: measured with {settings}, as forecast", file=sys.stderr)
-        os.environ[variable] = settings
 
 
 def _finish(measured: Measurement, record: Path | None, as_json: bool) -> int:

@@ -42,18 +42,18 @@ def build_accelerator(settings: TrainSettings) -> Accelerator:
     return accelerator
 
 
-def launched_alone(accelerator: Accelerator) -> str | None:
-    """What to say where accelerate launch was asked for several processes and started one; None where all is well.
+def launched_alone(accelerator: Accelerator) -> list[str]:
+    """What to say where accelerate launch was asked for several processes and started one.
 
     Its launcher of a single process sets an address to meet at only if it was asked for more (accelerate, `utils/launch.py`).
     """
     one_of_several = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
     if accelerator.num_processes > 1 or not one_of_several or "WORLD_SIZE" in os.environ:
-        return None
-    return (
+        return []
+    return [
         "accelerate launch was asked for several processes but started this one alone, which trains with its own batches only; "
         "give it --multi_gpu (on CPUs too), or use torchrun"
-    )
+    ]
 
 
 def told_by_main(accelerator: Accelerator, work: Callable[[], Told]) -> Told:

@@ -27,7 +27,7 @@ from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
 from vramcast.record.failures import explained
-from vramcast.record.training import MAX_POSITION_ELEMENTS
+from vramcast.record.training import position_elements
 from vramcast.record.training_loop import STEPS
 from vramcast.virtual_cuda import VirtualGPU
 from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, distributed_environment
@@ -62,10 +62,7 @@ def rehearsed_forecast(
         device_count=min(processes, DEFAULT_GPUS_PER_NODE),
         mark_phases=True,
     )
-    assert job.sequence_length is not None
-    # Whether positions start anew inside a row decides if attention gets a mask, so they are followed by value.
-    positions = min(job.batch_size * (job.sequence_length + 1), MAX_POSITION_ELEMENTS)
-    machine.max_known_elements = max(machine.max_known_elements, positions)
+    machine.max_known_elements = max(machine.max_known_elements, position_elements(job))
     try:
         with _as_one_of(processes), explained(job, "batch_size x sequence_length"), machine:
             # Held until the virtual GPU is gone: what a run leaves must not be freed in the recording.

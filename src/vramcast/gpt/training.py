@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from accelerate import Accelerator
 
+from vramcast.allocator import AllocatorConfig
 from vramcast.forecast import Forecast
 from vramcast.gpt.device_forecast import training_job
 from vramcast.gpt.forecast_first import forecast_first
@@ -21,6 +20,7 @@ from vramcast.gpt.tokenizer import encode, vocabulary_sha256
 from vramcast.gpt.tokens import TokenFiles, cached_tokens, check_lengths
 from vramcast.gpt.trainee import Trainee
 from vramcast.job import TrainingJob
+from vramcast.measure.allocator_settings import differing_settings, set_allocator
 from vramcast.measure.announcement import announced_run
 from vramcast.record.building import quiet_transformers
 
@@ -36,8 +36,7 @@ def train(settings: TrainSettings, report: TrainingReport | None = None) -> Trai
         TrainingError: the loss or a weight is no longer finite.
     """
     quiet_transformers()
-    if settings.expandable_segments:
-        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    about_allocator = set_allocator("expandable_segments:True") if settings.expandable_segments else []
     spans = split_text(settings.input.expanduser(), settings.validation_fraction)
     accelerator = build_accelerator(settings)
     report = report if report is not None and accelerator.is_main_process else Silence()
@@ -47,8 +46,10 @@ def train(settings: TrainSettings, report: TrainingReport | None = None) -> Trai
             open_run(run, settings, accelerator.is_main_process)
             start = begin(settings, run, spans)
         job = training_job(settings, start.config)
-        if (warning := launched_alone(accelerator)) is not None:
-            report.note(warning)
+        if accelerator.device.type == "cuda":
+            about_allocator += differing_settings(AllocatorConfig(expandable_segments=job.expandable_segments))
+        for note in (*launched_alone(accelerator), *about_allocator):
+            report.note(note)
         forecast = forecast_first(settings, job, start.config, accelerator, report)
         files = _tokens(settings, job, run, spans, start, accelerator, report)
         loop = _loop(settings, job, run, files, start, accelerator, report)

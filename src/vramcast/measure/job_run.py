@@ -15,6 +15,7 @@ import torch
 from vramcast.allocator import AllocatorConfig
 from vramcast.errors import InputError
 from vramcast.job import GenerationJob, TrainingJob
+from vramcast.measure.allocator_settings import differing_settings
 from vramcast.measure.announcement import announced_run
 from vramcast.measure.cpu_differences import cpu_differences
 from vramcast.measure.device import (
@@ -129,7 +130,7 @@ def _measured_on_cuda(
     marks: list[dict[str, Any]] = []
     status: Literal["ok", "oom"] = "ok"
     message = ""
-    notes = [*_about_settings(run.allocator_config()), *_emptied_allocator()]
+    notes = [*differing_settings(run.allocator_config()), *_emptied_allocator()]
     with memory_history(snapshot) as about_snapshot:
         try:
             held, marks = run.run_on_cuda(built)
@@ -169,15 +170,6 @@ def _watched_on_cuda(run: JobRun[Any], built: Any, held: Any) -> tuple[dict[str,
         return None, ["categories could not be measured: the run that is watched did not fit beside what was left"]
     what = "one more step" if run.workload == "training" else "a second generation"
     return live_readings(watch.timeline).to_dict(), [_WATCHED_AGAIN.format(what=what)]
-
-
-def _about_settings(forecast: AllocatorConfig) -> list[str]:
-    """Whether the environment sets the allocator as the forecast has it; PyTorch reads it once, so it cannot be set here."""
-    actual = AllocatorConfig.from_environment()
-    if actual == forecast:
-        return []
-    texts = (config.to_environment_string() or "PyTorch's defaults" for config in (actual, forecast))
-    return ["the allocator runs with {}, and is forecast with {}: set PYTORCH_CUDA_ALLOC_CONF alike".format(*texts)]
 
 
 def _emptied_allocator() -> list[str]:

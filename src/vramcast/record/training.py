@@ -46,7 +46,7 @@ def record_training(
     build = ModelBuilder(config, attention=job.attention, dtype=weight_dtype(job.precision), dropout=job.dropout)
     sizes = "batch_size x sequence_length"
     with explained(job, sizes), VirtualGPU(gpu, keeps_empty_scratch=keeps_empty_scratch) as machine:
-        machine.max_known_elements = max(machine.max_known_elements, _elements_of_a_batch(job))
+        machine.max_known_elements = max(machine.max_known_elements, position_elements(job))
         stage = _RecordingStage(machine, steps, progress)
         gradients = forward_and_backward if runs_model else gradients_alone
         # Held until the virtual GPU is gone: what a loop leaves must not be freed in the recording.
@@ -97,8 +97,8 @@ class _RecordingStage:
         self._interval = self.machine.operators.begin()
 
 
-def _elements_of_a_batch(job: TrainingJob) -> int:
-    """Positions are followed by value: whether they start anew inside a row decides if attention gets a mask."""
+def position_elements(job: TrainingJob) -> int:
+    """Of a batch's positions, which are followed by value: whether they start anew inside a row decides if attention gets a mask."""
     assert job.sequence_length is not None
     return min(job.batch_size * (job.sequence_length + 1), MAX_POSITION_ELEMENTS)
 
