@@ -184,7 +184,9 @@ def test_custom_gpu_refuses_absurd_memory(memory: int) -> None:
 
 
 def test_custom_gpu_refuses_unknown_capability() -> None:
-    with pytest.raises(InputError, match=r"compute_capability='4.2'.*8\.0, 8\.6, 8\.9, 9\.0, 10\.0, 10\.3, 12\.0, 12\.1"):
+    with pytest.raises(
+        InputError, match=r"compute_capability='4.2'.*8\.0, 8\.6, 8\.9, 9\.0, 10\.0, 10\.3, 12\.0, 12\.1"
+    ):
         custom_gpu(GIB, (4, 2))
 
 
