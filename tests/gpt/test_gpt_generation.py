@@ -67,6 +67,7 @@ def test_a_folder_by_its_path(trained: Path) -> None:
 def test_an_unusable_request_is_refused(trained: Path) -> None:
     for settings, says in (
         ({"prompt": ""}, "--prompt='': write at least one character"),
+        ({"prompt": "\udcff"}, "is no UTF-8 text"),
         ({"name": "other"}, "there is no model in"),
         ({"name": None}, "give one of --name and --from"),
         ({"name": "a/b"}, "plain folder name"),

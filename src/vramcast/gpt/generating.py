@@ -172,6 +172,10 @@ def _folder(settings: GenerateSettings) -> tuple[Path, str]:
 def _prompt(tokenizer: Any, text: str) -> list[int]:
     if not text:
         raise InputError("--prompt", text, "write at least one character to go on from")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # bytes of the command line that are no UTF-8 come as lone surrogates
+        raise InputError("--prompt", text, "is no UTF-8 text; write it in UTF-8") from error
     tokens = encode(tokenizer, text)
     unknown = tokenizer.unk_token_id
     if not tokens or (unknown is not None and unknown in tokens):

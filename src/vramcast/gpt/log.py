@@ -24,13 +24,15 @@ class StepLog:
         self.losses.append(loss)
 
     def write(self) -> None:
-        """Bring the file up to date; steps that a killed run logged after its last checkpoint are replaced.
+        """Bring the file up to date, before the checkpoint of the same step: a kill between the two leaves steps too many, which the
+        run that goes on replaces, and never too few.
 
         Raises:
             InputError: the disk refuses; the file is as it was.
         """
         file = self._run.here / LOG
-        earlier = file.read_text(encoding="utf-8").splitlines()[: self._before] if file.exists() else []
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        earlier = [line for line in lines if json.loads(line)["step"] <= self._before]
         own = [json.dumps({"step": self._before + at, "loss": loss}) for at, loss in enumerate(self.losses, 1)]
         with writing(self._run.place.parent, f"{file} is as it was"), replacing(file) as unfinished:
             unfinished.write_text("".join(f"{line}\n" for line in [*earlier, *own]), encoding="utf-8")

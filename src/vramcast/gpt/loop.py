@@ -126,8 +126,8 @@ class Loop:
         self.validation = ValidationReading(step=self.step, **found._asdict())
 
     def _save(self) -> None:
-        self.trainee.save(self.run, self.step)
         if self.trainee.accelerator.is_main_process:
             self.log.write()
+        self.trainee.save(self.run, self.step)
         if self.validation is not None and self.validation.step == self.step:
             self.report.validation(self.validation)

@@ -34,8 +34,10 @@ class RunFolder:
         Raises:
             InputError: the name is not that of a folder.
         """
-        if not name or name.startswith(".") or name != Path(name).name:
-            raise InputError("--name", name, "must be a plain folder name, without slashes or a leading dot")
+        if not name.isprintable() or not name or name.startswith(".") or name != Path(name).name:
+            raise InputError(
+                "--name", name, "must be a plain folder name, without slashes, control characters or a leading dot"
+            )
         self.name = name
         self.place = models_dir.expanduser() / name
         self._building = self.place.with_name(f".{name}.building")

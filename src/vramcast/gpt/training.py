@@ -105,6 +105,10 @@ def _loop(
         return Loop(settings, trainee, files, run, report, first=0)
     trainee.restore(start.state)
     report.note(f"going on from step {start.state.step} of {run.place}")
+    if settings.pretrained is not None:
+        report.note(
+            f"--from {settings.pretrained} is not read again: {run.place} has begun; --no-resume starts over from it"
+        )
     return Loop(settings, trainee, files, run, report, first=start.state.step)
 
 

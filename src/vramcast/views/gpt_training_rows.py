@@ -42,6 +42,8 @@ def validation_line(reading: ValidationReading) -> str:
 
 def ending_line(result: TrainingResult) -> str:
     """Where the run ended and what it left."""
+    if result.ending == "done" and not result.losses:
+        return f"nothing to train: {result.path} is at step {result.step}, and --max-iters asks for no more"
     ending = "trained" if result.ending == "done" else "interrupted"
     speed = "" if result.tokens_per_second is None else f", {result.tokens_per_second:,.0f} tokens/s on {result.device}"
     return f"{ending} to step {result.step}{speed}; saved in {result.path}"
