@@ -44,8 +44,7 @@ def generate(*, settings: Annotated[GenerateFlags, Parameter(name="*")], json: J
     except DoesNotFitError as refusal:
         report.note(str(refusal))
         if json:
-            refused = {"refused": True, "flags_that_fit": refusal.flags, "forecast": refusal.forecast.to_dict()}
-            print_json({"schema_version": 1, **refused})
+            print_json(refusal.to_dict())
         return EXIT_DOES_NOT_FIT
     if json:
         print_json(result.to_dict())

@@ -47,8 +47,7 @@ def train(*, settings: Annotated[TrainFlags, Parameter(name="*")], json: JsonFla
         except DoesNotFitError as refusal:
             report.refused(refusal)
             if json and report.is_main:
-                refused = {"refused": True, "flags_that_fit": refusal.flags, "forecast": refusal.forecast.to_dict()}
-                print_json({"schema_version": 1, **refused})
+                print_json(refusal.to_dict())
             return EXIT_DOES_NOT_FIT
     if json and report.is_main:
         print_json(result.to_dict())

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -24,7 +24,7 @@ from vramcast.hardware import GPU, allocator_capacity_bytes, cuda_context_bytes
 from vramcast.job.script import ScriptOptions
 from vramcast.units import format_bytes, parse_bytes
 from vramcast.virtual_cuda import VirtualGPU
-from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, distributed_environment
+from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, as_one_of
 from vramcast.virtual_cuda.patches.environment import environment_variables
 from vramcast.virtual_cuda.refusals import library_advice
 
@@ -69,7 +69,7 @@ def run_script(launch: Launch, options: ScriptOptions) -> DryRun:
         mark_phases=True,
     )
     files = TouchedFiles()
-    with _processes(options.world_size), files.noted(), machine:
+    with as_one_of(options.world_size), files.noted(), machine:
         counter = StepCounter(machine, None if options.until_end else options.steps)
         outcome = _execute(launch.execute)
     outcome.notes += files.sentences()
@@ -103,11 +103,6 @@ def _checked_capacity(gpu: GPU, options: ScriptOptions) -> int:
     raise InputError(
         field, getattr(options, field), f"the CUDA context alone takes {format_bytes(context)} of the GPU; give more"
     )
-
-
-def _processes(world_size: int) -> AbstractContextManager[None]:
-    """A single process is no distributed run: `torchrun`'s variables stay as they are."""
-    return nullcontext() if world_size == 1 else distributed_environment(world_size)
 
 
 def _execute(script: Callable[[], None]) -> _Outcome:

@@ -15,7 +15,6 @@ from vramcast.forecast import Forecast, training_forecast
 from vramcast.forecast.answer import TrainingAnswer, training_answer
 from vramcast.forecast.readings import Readings
 from vramcast.forecast.source import TapeSource
-from vramcast.forecast.training_tapes import ASSUMED_CAPABILITY
 from vramcast.job import TrainingJob
 from vramcast.job.checking import checked_job
 from vramcast.models import load_model
@@ -124,7 +123,7 @@ def _formula(answer: TrainingAnswer, offline: bool) -> tuple[PeakFormula | None,
     if not isinstance(source, TapeSource):
         return None, "the job was traced at full size, which gives numbers and no formula"
     dimensions = load_model(answer.job.model, offline=offline).dimensions
-    capability = answer.gpu.compute_capability or ASSUMED_CAPABILITY
+    capability = answer.gpu.kernel_capability
     allocated = answer.forecast.peak_allocated_bytes
     return peak_formula(source.bound, capability, allocated, dimensions.context_length), ""
 

@@ -13,16 +13,16 @@ from vramcast.allocator import AllocatorConfig, replay_plain
 from vramcast.forecast import engine
 from vramcast.forecast.readings import read_recording
 from vramcast.forecast.training_tapes import (
-    ASSUMED_CAPABILITY,
     NEWEST_TORCH,
     NoTape,
     bound_training,
     training_values,
 )
-from vramcast.hardware import GPU, cublas_workspace_bytes
+from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.tapes import BoundTape, Tape, why_not
+from vramcast.tapes.dimensions import gpu_values
 from vramcast.tapes.folding import FoldedSets, folded
 from vramcast.tapes.holding import holds_on_grid
 from vramcast.tapes.peak import live_sets
@@ -145,7 +145,7 @@ class TapePeaks:
 
     @property
     def _capability(self) -> tuple[int, int]:
-        return self.gpu.compute_capability or ASSUMED_CAPABILITY
+        return self.gpu.kernel_capability
 
     def _bound(self, batch_size: int, sequence_length: int) -> BoundTape | None:
         """The tape with these numbers put in; None where this job has none."""
@@ -182,14 +182,7 @@ def _live_sums(bound: BoundTape) -> FoldedSets:
 
 def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:
     """Where the peaks of a job come from; the same object for cards that run it alike."""
-    workspace = cublas_workspace_bytes(gpu.compute_capability or ASSUMED_CAPABILITY, NEWEST_TORCH)
-    alike = (
-        job.model_dump_json(exclude={"gpu", "gpu_memory"}),
-        config.model_dump_json(),
-        gpu.compute_capability,
-        workspace.workspace_bytes,
-        gpu.kernel_multiprocessors if may_take_flash(job) else None,
-    )
+    alike = run_alike(job, config, gpu)
     if alike not in _SOURCES:
         if len(_SOURCES) >= MOST_SOURCES:
             _SOURCES.clear()
@@ -197,9 +190,18 @@ def peak_source(job: TrainingJob, config: ModelConfig, gpu: GPU) -> PeakSource:
     return _SOURCES[alike]
 
 
-def may_take_flash(job: TrainingJob | GenerationJob) -> bool:
-    """Whether attention may be flash attention, which looks at the number of multiprocessors."""
-    return job.precision != "fp32" and job.attention in ("sdpa", "flash")
+def run_alike(job: TrainingJob | GenerationJob, config: ModelConfig, gpu: GPU) -> Hashable:
+    """Equal for cards on which a job allocates the same."""
+    # Flash attention alone looks at the number of multiprocessors.
+    may_take_flash = job.precision != "fp32" and job.attention in ("sdpa", "flash")
+    of_gpu = gpu_values(gpu, NEWEST_TORCH)
+    return (
+        job.model_dump_json(exclude={"gpu", "gpu_memory"}),
+        config.model_dump_json(),
+        gpu.compute_capability,
+        of_gpu["U"],
+        of_gpu["m"] if may_take_flash else None,
+    )
 
 
 MOST_SOURCES = 256

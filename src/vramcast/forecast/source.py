@@ -17,7 +17,6 @@ from vramcast.tapes.binding import BoundTape, attention_call
 from vramcast.tapes.tape import AttentionGuard
 from vramcast.timeline import OperatorTable, Recording, Timeline
 
-ASSUMED_CAPABILITY = (8, 0)
 """Of a GPU without a CUDA compute capability: kernels and workspaces are those of an A100."""
 
 Engine = Literal["tape", "trace"]
@@ -179,7 +178,7 @@ def about_attention(guards: Iterable[AttentionGuard], values: Mapping[str, int],
     said: dict[str, None] = {}
     for guard in guards:
         if guard.choice.backend == "math":
-            capability = gpu.compute_capability or ASSUMED_CAPABILITY
+            capability = gpu.kernel_capability
             call = attention_call(guard, values)
             sentence = choose_backend(call, capability, guard.choice.enabled, guard.choice.prefer_cudnn).why_math()
             if sentence is not None:

@@ -7,14 +7,13 @@ from typing import Any
 
 from vramcast.errors import InputError, MissingExtraError, RecordingError
 from vramcast.forecast import engine
-from vramcast.forecast.source import ASSUMED_CAPABILITY
-from vramcast.hardware import GPU, cublas_workspace_bytes
+from vramcast.hardware import GPU
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
 from vramcast.tapes import BoundTape, Tape, UnrepeatedLayers, composed, find_tapes, keep_tape, why_not
 from vramcast.tapes.composing import as_other_half
-from vramcast.tapes.dimensions import model_values
+from vramcast.tapes.dimensions import gpu_values, model_values
 from vramcast.tapes.key import Key, canonical, model_key, optimizer_key
 
 LARGEST_TENSOR_BYTES = 1 << 63
@@ -31,13 +30,11 @@ class NoTape(Exception):
 def training_values(job: TrainingJob, config: ModelConfig, gpu: GPU, torch_version: str) -> dict[str, int]:
     """Letter -> number of a job; `job.sequence_length` must be set."""
     assert job.sequence_length is not None
-    workspace = cublas_workspace_bytes(gpu.compute_capability or ASSUMED_CAPABILITY, torch_version)
     return {
         **model_values(config),
         "B": job.batch_size,
         "T": job.sequence_length,
-        "U": workspace.workspace_bytes,
-        "m": gpu.kernel_multiprocessors,
+        **gpu_values(gpu, torch_version),
     }
 
 
@@ -71,7 +68,7 @@ def _model_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progr
         asked = job.attention if job.attention in FUSED else None
         if asked and any(guard.choice.backend != asked for guard in tape.attention):
             return f"it takes another backend than {asked}"
-        return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
+        return why_not(tape, values, gpu.kernel_capability)
 
     values = training_values(job, config, gpu, NEWEST_TORCH)
     return found_or_recorded(keys, usable, lambda: engine.record_model_tape(job, config, gpu, progress), values)
@@ -88,7 +85,7 @@ def _model_keys(job: TrainingJob, config: ModelConfig) -> Iterator[Key]:
 def _optimizer_tape(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None) -> Tape:
     def usable(tape: Tape) -> str | None:
         values = training_values(job, config, gpu, tape.versions["torch"])
-        return why_not(tape, values, gpu.compute_capability or ASSUMED_CAPABILITY)
+        return why_not(tape, values, gpu.kernel_capability)
 
     key = key_of(optimizer_key, job, config)
     values = training_values(job, config, gpu, NEWEST_TORCH)
@@ -135,4 +132,4 @@ def found_or_recorded(
     return next(tape for key in keys for tape in find_tapes(key) if usable(tape) is None)
 
 
-__all__ = ["ASSUMED_CAPABILITY", "MissingExtraError", "NoTape", "bound_training", "training_values"]
+__all__ = ["MissingExtraError", "NoTape", "bound_training", "training_values"]

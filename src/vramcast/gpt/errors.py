@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vramcast.errors import VramcastError
 
@@ -23,3 +23,7 @@ class DoesNotFitError(VramcastError):
         """Switches that would make it fit, as written on the command line; None where none would."""
         fix = f"it would with: {flags}" if flags else "no switch makes it fit; take a smaller model or a larger GPU"
         super().__init__(f"the job does not fit this GPU; {fix}. --force {doing} all the same")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What stands in the place of a result in JSON."""
+        return {"schema_version": 1, "refused": True, "flags_that_fit": self.flags, "forecast": self.forecast.to_dict()}

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from vramcast.forecast import Forecast
 from vramcast.forecast.answer import forecast_from, generation_source
-from vramcast.forecast.generation_tapes import generation_values, why_not_generation
-from vramcast.forecast.training_tapes import NoTape, key_of
+from vramcast.forecast.generation_tapes import generation_tape_is_at_hand
 from vramcast.gpt.device_forecast import forecast_card
 from vramcast.gpt.errors import DoesNotFitError
 from vramcast.gpt.report import ForecastReport
@@ -18,8 +17,6 @@ from vramcast.measure.device import gpu_present
 from vramcast.models import ModelConfig
 from vramcast.plan.switches import has_bf16
 from vramcast.progress import Progress
-from vramcast.tapes.key import generation_key
-from vramcast.tapes.library import find_tapes
 
 
 def forecast_generation(
@@ -39,7 +36,7 @@ def forecast_generation(
         return None
     gpu = present or forecast_card(settings)
     jobs = list(generation_jobs(settings, config, prompt_length))
-    if settings.forecast is None and not all(_tape_is_at_hand(job, config, gpu) for job in jobs):
+    if settings.forecast is None and not all(generation_tape_is_at_hand(job, config, gpu) for job in jobs):
         report.note("no forecast: this kind of model would have to be recorded first; --forecast does so, once")
         return None
     forecast = _largest(jobs, config, gpu, report.working)
@@ -72,17 +69,6 @@ def _largest(jobs: list[GenerationJob], config: ModelConfig, gpu: GPU, progress:
         for job in jobs
     ]
     return max(found, key=lambda forecast: forecast.device_used_bytes)
-
-
-def _tape_is_at_hand(job: GenerationJob, config: ModelConfig, gpu: GPU) -> bool:
-    try:
-        tapes = find_tapes(key_of(generation_key, job, config))
-    except NoTape:
-        return False
-    return any(
-        why_not_generation(tape, generation_values(job, config, gpu, tape.versions["torch"]), gpu) is None
-        for tape in tapes
-    )
 
 
 def _flags_that_fit(jobs: list[GenerationJob], config: ModelConfig, gpu: GPU, progress: Progress) -> str | None:

@@ -19,7 +19,8 @@ def measured_peaks(device: torch.device) -> MeasuredPeaks | None:
     """Peaks since `reset_peaks`; None on a CPU, whose memory is not comparable with a GPU's."""
     if device.type != "cuda":
         return None
-    return MeasuredPeaks(**{name: allocator_memory()[name] for name in MeasuredPeaks.model_fields})
+    memory = allocator_memory()
+    return MeasuredPeaks(**{name: memory[name] for name in MeasuredPeaks.model_fields})
 
 
 def highest_peaks(accelerator: Accelerator) -> MeasuredPeaks | None:

@@ -6,7 +6,6 @@ shards are the largest, for rows are padded so that all ranks but the last ones 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ from vramcast.record.failures import explained
 from vramcast.record.training import position_elements
 from vramcast.record.training_loop import STEPS
 from vramcast.virtual_cuda import VirtualGPU
-from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, distributed_environment
+from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, as_one_of
 
 
 def rehearsed_forecast(
@@ -64,7 +63,7 @@ def rehearsed_forecast(
     )
     machine.max_known_elements = max(machine.max_known_elements, position_elements(job))
     try:
-        with _as_one_of(processes), explained(job, "batch_size x sequence_length"), machine:
+        with as_one_of(processes), explained(job, "batch_size x sequence_length"), machine:
             # Held until the virtual GPU is gone: what a run leaves must not be freed in the recording.
             held = _rehearse(machine, settings, job, Start(config, None, None), processes, progress)
             recording = machine.recording()
@@ -98,7 +97,3 @@ def _rehearse(
         batches = machine.host_tensor(shape, torch.long)
         training_step(accelerator, trainee.model, trainee.stepping, batches, settings)
     return trainee
-
-
-def _as_one_of(processes: int) -> AbstractContextManager[None]:
-    return nullcontext() if processes == 1 else distributed_environment(processes)

@@ -9,6 +9,8 @@ from vramcast.errors import InputError
 
 ComputeCapability = tuple[int, int]
 
+ASSUMED_CAPABILITY: ComputeCapability = (8, 0)
+"""Of a card that is not NVIDIA's: its kernels are taken to be an A100's."""
 ASSUMED_MULTIPROCESSORS = 108
 """Of a card whose kernels are taken to be an A100's, or that is known by its memory alone."""
 
@@ -60,6 +62,11 @@ class GPU(BaseModel):
     verified: Literal["driver", "datasheet", "user"]
     """Where `memory_total_bytes` comes from; `datasheet` is the vendor's GB taken as GiB."""
     notes: str = ""
+
+    @property
+    def kernel_capability(self) -> ComputeCapability:
+        """The compute capability that kernels and libraries choose their paths by: an A100's where the card has none."""
+        return self.compute_capability or ASSUMED_CAPABILITY
 
     @property
     def kernel_multiprocessors(self) -> int:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from vramcast.allocator import AllocatorConfig
 from vramcast.allocator.blocks import MIN_BLOCK
 from vramcast.forecast.answer import generation_source
-from vramcast.forecast.peaks import Peaks, PeakSource, may_take_flash
-from vramcast.forecast.source import ASSUMED_CAPABILITY, Source
-from vramcast.forecast.training_tapes import NEWEST_TORCH
-from vramcast.hardware import GPU, cublas_workspace_bytes
+from vramcast.forecast.peaks import Peaks, PeakSource, run_alike
+from vramcast.forecast.source import Source
+from vramcast.hardware import GPU
 from vramcast.job import GenerationJob
 from vramcast.models import ModelConfig
 from vramcast.timeline import EventKind
@@ -63,14 +62,7 @@ class GenerationPeaks:
 
 def generation_peak_source(job: GenerationJob, config: ModelConfig, gpu: GPU) -> PeakSource:
     """Where the peaks of a job come from; the same object for cards that run it alike."""
-    workspace = cublas_workspace_bytes(gpu.compute_capability or ASSUMED_CAPABILITY, NEWEST_TORCH)
-    alike = (
-        job.model_dump_json(exclude={"gpu", "gpu_memory"}),
-        config.model_dump_json(),
-        gpu.compute_capability,
-        workspace.workspace_bytes,
-        gpu.kernel_multiprocessors if may_take_flash(job) else None,
-    )
+    alike = run_alike(job, config, gpu)
     if alike not in _SOURCES:
         if len(_SOURCES) >= MOST_KEPT:
             _SOURCES.clear()

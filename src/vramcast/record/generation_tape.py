@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from vramcast.errors import RecordingError
-from vramcast.hardware import GPU, cublas_workspace_bytes
+from vramcast.hardware import GPU
 from vramcast.job import GenerationJob
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
@@ -28,7 +28,7 @@ from vramcast.record.symbols import Symbols
 from vramcast.record.tape_building import TapeBuilder, TapeParts, attention_guards
 from vramcast.record.tape_recording import general_assumptions
 from vramcast.tapes.binding import size_values
-from vramcast.tapes.dimensions import model_values
+from vramcast.tapes.dimensions import gpu_values, model_values
 from vramcast.tapes.expressions import Expression
 from vramcast.tapes.generation import FEWEST_TOKENS, TEMPLATE_STEP, BoundGeneration
 from vramcast.tapes.key import canonical, generation_key
@@ -48,8 +48,6 @@ _STATIC_PROMPTS = {False: (109, 157, 64), True: (107, 139, 73)}
 _CHECKED_TOKENS, _CHECKED_REPETITIONS = 24, 9
 _LAST_STEP = RECORDED_TOKENS - 1
 _PREFILL_SECTION = 1
-OF_THE_GPU = ("U", "m")
-"""Letters that no model or job decides."""
 MASK_MULTIPLE = 16
 """Memory-efficient attention copies a mask whose rows are no multiple of so many elements."""
 
@@ -181,14 +179,13 @@ def _checked(tape: Tape, job: GenerationJob, config: ModelConfig, sizes: dict[st
     job = job.model_copy(update=update)
     build = ModelBuilder(config, attention=job.attention, dtype=DTYPES[job.precision])
     traced = run_generation(job, build, gpu).timeline
-    workspace = cublas_workspace_bytes(gpu.compute_capability or (8, 0), tape.versions["torch"]).workspace_bytes
+    of_gpu = gpu_values(gpu, tape.versions["torch"])
     values = {
         **model_values(config),
         "B": job.batch_size,
         "T": job.prompt_length,
         "N": job.max_new_tokens,
-        "U": workspace,
-        "m": gpu.kernel_multiprocessors,
+        **of_gpu,
     }
     bound = BoundGeneration(tape, values).recording()
     assert bound.decode is not None
@@ -196,7 +193,7 @@ def _checked(tape: Tape, job: GenerationJob, config: ModelConfig, sizes: dict[st
     for i, (one, other) in enumerate(zip_longest(_plain(replayed), _plain(traced))):
         if one != other:
             raise RecordingError(f"the tape and a direct trace differ at event {i}: {one} and {other}")
-    return replace(tape, certified=({letter: value for letter, value in values.items() if letter not in OF_THE_GPU},))
+    return replace(tape, certified=({letter: value for letter, value in values.items() if letter not in of_gpu},))
 
 
 def _plain(timeline: Timeline) -> Iterator[tuple[object, ...]]:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from vramcast.errors import RecordingError
-from vramcast.hardware import GPU, cublas_workspace_bytes
+from vramcast.hardware import GPU
 from vramcast.job import TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
@@ -31,7 +31,7 @@ from vramcast.record.tape_building import TapeBuilder, TapeParts, attention_guar
 from vramcast.record.tape_checking import TapeChecker
 from vramcast.record.training import record_training
 from vramcast.tapes.composing import OPTIMIZER_MARK, check_separable
-from vramcast.tapes.dimensions import model_values
+from vramcast.tapes.dimensions import gpu_values, model_values
 from vramcast.tapes.key import canonical, model_key, optimizer_key
 from vramcast.tapes.structure import layer_pattern
 from vramcast.tapes.tape import RECORDED_MICRO_BATCHES, AllocRow, Program, Row, Section, Segment, Tape
@@ -41,8 +41,6 @@ _STEPS = 3
 _CHECKED = 2
 """Number of the set of dimensions that a tape is compared with a plain trace at."""
 _USUAL_RUNS = 6
-ASSUMED_CAPABILITY = (8, 0)
-"""Of a GPU without a CUDA compute capability, as on the virtual GPU."""
 _COUNTED = re.compile(r" \(\d+ times\)$")
 _OF_SIZES = "attention takes the math path"
 """Sentences that quote sizes; they are said anew from the guards."""
@@ -125,7 +123,7 @@ class _TapeRecorder:
 
     @property
     def _capability(self) -> tuple[int, int]:
-        return self._gpu.compute_capability or ASSUMED_CAPABILITY
+        return self._gpu.kernel_capability
 
     def tape(self, finished: Callable[[Tape], Tape]) -> Tape:
         """The tape, brought into its last form by `finished` before it is checked."""
@@ -171,10 +169,8 @@ class _TapeRecorder:
 
     def _checked_values(self, layers: int) -> dict[str, int]:
         values = self._sets[_CHECKED]
-        workspace = cublas_workspace_bytes(self._capability, torch.__version__).workspace_bytes
         model = model_values(config_at(self._config, values, layers))
-        of_gpu = {"U": workspace, "m": self._gpu.kernel_multiprocessors}
-        return {**model, "B": values["B"], "T": values["T"], **of_gpu}
+        return {**model, "B": values["B"], "T": values["T"], **gpu_values(self._gpu, torch.__version__)}
 
     def _built(self, recordings: Recordings) -> Tape:
         config, pattern = self._config, self._pattern

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vramcast.hardware import GPU, cublas_workspace_bytes
 from vramcast.models import ModelConfig
 
 
@@ -27,3 +28,9 @@ def model_values(config: ModelConfig) -> dict[str, int]:
         if size is not None:
             values[letter] = size
     return values
+
+
+def gpu_values(gpu: GPU, torch_version: str) -> dict[str, int]:
+    """Values of the letters that the GPU decides, with the libraries of a PyTorch release."""
+    workspace = cublas_workspace_bytes(gpu.kernel_capability, torch_version)
+    return {"U": workspace.workspace_bytes, "m": gpu.kernel_multiprocessors}

@@ -43,7 +43,6 @@ from vramcast.virtual_cuda.storages import (
 from vramcast.virtual_cuda.values import MAX_KNOWN_ELEMENTS, Assumptions, assumed_scalar, known_value, remember_value
 from vramcast.virtual_cuda.versions import library_versions
 
-ASSUMED_CAPABILITY = (8, 0)
 _READ_SCALAR = torch.ops.aten._local_scalar_dense.default
 _ACTIVE: list[VirtualGPU] = []
 
@@ -89,7 +88,7 @@ class VirtualGPU:
             mark_phases: mark the ends of loading, forward, backward and optimizer step in the timeline, for code that does not.
         """
         self.gpu = gpu
-        self.compute_capability = gpu.compute_capability or ASSUMED_CAPABILITY
+        self.compute_capability = gpu.kernel_capability
         self.torch_version = torch_version
         self.device_count = device_count
         self._allocator_config = allocator_config

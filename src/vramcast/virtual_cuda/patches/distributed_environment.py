@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from vramcast.errors import InputError
 from vramcast.virtual_cuda.patches.environment import environment_variables
@@ -40,3 +40,8 @@ def distributed_environment(
     }  # fmt: skip
     with environment_variables({name: str(value) for name, value in variables.items()}):
         yield
+
+
+def as_one_of(processes: int) -> AbstractContextManager[None]:
+    """The same for rank 0; a single process is no distributed run: `torchrun`'s variables stay as they are."""
+    return nullcontext() if processes == 1 else distributed_environment(processes)
