@@ -1,12 +1,13 @@
 """FLOPs, time and cost beside the memory of `vramcast training` and `vramcast generation`."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from tests.cli.test_commands import CONTRACT_KEYS, run
 
-from vramcast.compute import TimeOptions, training_time
+from vramcast.compute import ANY_IMPLEMENTATION, EAGER_RUN, TimeOptions, training_time
 from vramcast.forecast.answer import training_answer
 from vramcast.job import TrainingJob
 
@@ -41,9 +42,27 @@ def test_text_says_how_much_and_how_fast(capsys: pytest.CaptureFixture[str], tin
     assert run("training", tiny_gpt2, *SMALL) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("FITS")
-    for label in ("FLOPs per step", "at least", "tokens/s", "lower bound limited by"):
-        assert label in printed
-    assert "\nat MFU" not in printed
+    said = " ".join(printed.split())
+    for label in ("FLOPs per step", "at least", "tokens/s", "bound of this code run eagerly is limited by", EAGER_RUN):
+        assert label in said
+    assert ANY_IMPLEMENTATION in said
+    assert "1.75 times the first bound" in said
+    assert "at an MFU" not in said
+
+
+def test_a_cost_made_from_a_bound_says_at_least(capsys: pytest.CaptureFixture[str], tiny_gpt2: str) -> None:
+    paid = ("--tokens", "1000000000", "--price", "2.5")
+    assert run("training", tiny_gpt2, *SMALL, *paid) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("cost at least") == said.count("cost") == 2
+    assert said.count("GPU-hours") == len(re.findall(r"at least [\d.,]+ GPU-hours", said)) == 2
+    assert run("training", tiny_gpt2, *SMALL, *paid, "--mfu", "0.4") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (said.count("cost at least"), said.count("cost")) == (2, 3)
+    assert "at an MFU of 0.4 of" in said and "your assumption" in said
+    runs = document(capsys, "training", tiny_gpt2, *SMALL, *paid, "--mfu", "0.4")["time"]
+    assert [runs[name]["at_least"] for name in ("lower_bound_run", "run")] == [True, False]
+    assert runs["any_implementation"]["lower_bound_run"]["cost"] <= runs["lower_bound_run"]["cost"]
 
 
 def test_every_flag_of_time_reaches_it(capsys: pytest.CaptureFixture[str], tiny_gpt2: str) -> None:
@@ -93,7 +112,10 @@ def test_generation_tells_the_time_of_a_token(capsys: pytest.CaptureFixture[str]
     assert took["first_decode_step"]["flops"] < took["prefill"]["flops"]
     assert took["last_decode_step"]["flops"] == answer["flops_per_step"]
     assert run("generation", tiny_gpt2, *sizes) == 0
-    assert "mean decode step, at least" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mean decode step at least" in said
+    assert EAGER_RUN in said and ANY_IMPLEMENTATION in said
+    assert took["any_implementation"]["lower_bound_seconds"] < took["lower_bound_seconds"]
     assert run("generation", tiny_gpt2, *sizes, *CUSTOM) == 0
     assert "FLOPs of first decode step" in capsys.readouterr().out
 
@@ -106,7 +128,7 @@ def test_generation_tells_the_time_of_a_token(capsys: pytest.CaptureFixture[str]
         ("--mfu nan", "--mfu='nan': write a number"),
         ("--steps 0", "--steps='0': must be at least 1"),
         ("--tokens 1e9", "--tokens='1e9': write a whole number"),
-        ("--price -1", "--price-per-gpu-hour='-1': must be at least 0"),
+        ("--price -1", "--price='-1': must be at least 0"),
         ("--price 1", "give steps or tokens"),
         ("--steps 5 --tokens 5", "give one of them"),
         ("--sequences-per-step 3", "must be a multiple of batch_size=2"),

@@ -37,6 +37,8 @@ def test_a_step_by_hand() -> None:
     assert time.bytes_moved_per_step == 3 * 10**9
     assert time.tokens_per_step == 1000
     assert time.lower_bound_seconds_per_step == pytest.approx(0.043)
+    assert time.any_implementation.lower_bound_seconds_per_step == pytest.approx(0.040)
+    assert time.any_implementation.highest_tokens_per_second == pytest.approx(25_000)
     assert time.mfu_of_lower_bound == pytest.approx(3e12 / 0.043 / 100e12)
     assert time.highest_tokens_per_second == pytest.approx(1000 / 0.043)
     assert (time.seconds_per_step, time.tokens_per_second, time.run, time.lower_bound_run) == (None,) * 4
@@ -49,10 +51,22 @@ def test_a_run_at_an_mfu_by_hand() -> None:
     assert time.tokens_per_second == pytest.approx(1000 / 0.06)
     assert time.run is not None
     assert time.run.model_dump() == pytest.approx(
-        {"steps": 72_000, "tokens": 72_000_000, "seconds": 4320.0, "gpu_hours": 1.2, "days": 0.05, "cost": 3.0}
+        {
+            "steps": 72_000,
+            "tokens": 72_000_000,
+            "at_least": False,
+            "seconds": 4320.0,
+            "gpu_hours": 1.2,
+            "days": 0.05,
+            "cost": 3.0,
+        }
     )
     assert time.lower_bound_run is not None
+    assert time.lower_bound_run.at_least
     assert time.lower_bound_run.seconds == pytest.approx(0.043 * 72_000)
+    least = time.any_implementation.lower_bound_run
+    assert least is not None and least.at_least
+    assert (least.seconds, least.cost) == pytest.approx((0.040 * 72_000, 2.0))
 
 
 def test_tokens_take_whole_steps() -> None:
@@ -121,7 +135,11 @@ def test_the_bound_is_never_above_the_time_at_an_mfu_that_is_possible(read: int,
 def test_an_mfu_above_that_of_the_bound_is_noted() -> None:
     time = training_time(step_table(), ROUND_GPU, a_job(), TimeOptions(mfu=0.7))
     assert time.mfu_of_lower_bound < 0.7
-    assert "MFU of 0.7 is faster than the lower bound" in time.notes[0]
+    assert "MFU of 0.7 is faster than the lower bound of this code run eagerly" in time.notes[0]
+    assert "only fused kernels" in time.notes[0]
+    # 3 useful of 4 TFLOPs: a quarter is computed twice, however it is run
+    beyond = training_time(step_table(), ROUND_GPU, a_job(), TimeOptions(mfu=0.76))
+    assert "faster than any implementation of this job can be (MFU 0.75 at the most)" in beyond.notes[0]
 
 
 def test_the_answer_is_json() -> None:
@@ -193,7 +211,7 @@ class TestGpt2XlOnOneA100:
         assert one_layer_of_three_matrices == 90_596_966_400
         step = 3 * 1024 * one_layer_of_three_matrices
         seconds = seconds_at_mfu(step, 19.5e12, 0.5)
-        run = run_cost(steps=400_000, tokens_per_step=1024 * 1024, seconds_per_step=seconds)
+        run = run_cost(steps=400_000, tokens_per_step=1024 * 1024, seconds_per_step=seconds, at_least=False)
         assert f"{400_000 * step:.8e}" == "1.11325552e+20"
         assert f"{run.seconds:.2f}" == "11418005.37"
         assert int(run.days) == 132

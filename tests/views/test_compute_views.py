@@ -5,21 +5,28 @@ import io
 import pytest
 from rich.console import Console, RenderableType
 
-from vramcast.compute import TimeOptions, TrainingTime, decode_time, training_time
+from vramcast.compute import GenerationTime, TimeOptions, TrainingTime, decode_time, training_time
 from vramcast.hardware import find_gpu
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.timeline import Operator, OperatorTable
 from vramcast.views.compute_rows import (
-    LOWER_BOUND_MEANING,
+    Block,
     format_flops,
     format_seconds,
+    generation_blocks,
     limits_line,
     phase_rows,
-    run_rows,
+    published_line,
+    training_blocks,
     training_rows,
 )
 from vramcast.views.compute_terminal import generation_time_renderable, training_time_renderable
 
+EAGER = "bound at 100 % of the data sheet of this code run eagerly (PyTorch, one kernel per operator)"
+ANY = (
+    "bound at 100 % of the data sheet of any implementation (compiled, fused, serving engines): "
+    "matrix products and attention only"
+)
 STEP = OperatorTable(
     (
         Operator("mm", "matmul", "forward", "h", "bfloat16", (1, 1, 1, 1), flops=312 * 10**9),
@@ -40,24 +47,47 @@ def printed(renderable: RenderableType) -> str:
     return out.getvalue()
 
 
-def test_rows_of_a_step() -> None:
+def a_generation(new_tokens: int = 11) -> GenerationTime:
+    weights = Operator("mm", "matmul", "decode", "h", "bfloat16", (1, 1, 1, 1), 1, reads=(2039 * 10**6,))
+    copy = Operator("cat", "copy", "decode", "h", "bfloat16", reads=(2039 * 10**6,))
+    tables = {"prefill": OperatorTable((weights,))}
+    tables |= {name: OperatorTable((weights, copy)) for name in ("first_decode_step", "last_decode_step")}
+    job = GenerationJob(model="gpt2", max_new_tokens=new_tokens, batch_size=2)
+    return decode_time(tables, find_gpu("a100-80gb"), job)
+
+
+def test_a_step_says_what_each_bound_is_a_bound_of() -> None:
     assert training_rows(a_time()) == [
         ("FLOPs per step", "936.00 GFLOP", "forward 33.3%, backward 66.7%"),
         ("model FLOPs", "936.00 GFLOP", "nothing computed twice: what MFU counts"),
         ("bytes moved", "1.90 GiB", "GPU memory read and written, at the least"),
-        ("at least", "4.00 ms per step", LOWER_BOUND_MEANING),
-        ("at most", "250,000 tokens/s", "MFU 0.75"),
     ]
-    assert run_rows(a_time()) == []
+    assert training_blocks(a_time()) == [
+        Block(EAGER, (("one step", "at least 4.00 ms", "at most 250,000 tokens/s, MFU 0.75"),)),
+        Block(ANY, (("one step", "at least 3.00 ms", "at most 333,333 tokens/s"),)),
+    ]
 
 
-def test_rows_at_an_mfu_and_of_a_run() -> None:
-    time = a_time(mfu=0.5, steps=600_000, price_per_gpu_hour=2.0)
-    assert training_rows(time)[-1] == ("at MFU 0.5", "6.00 ms per step", "of 312.00 TFLOP/s bf16, 166,667 tokens/s")
-    assert run_rows(time) == [
-        ("whole run, at least", "40.0 min", "600,000 steps, 600,000,000 tokens, 0.67 GPU-hours, cost 1.33"),
-        ("whole run, at MFU 0.5", "60.0 min", "600,000 steps, 600,000,000 tokens, 1.00 GPU-hours, cost 2.00"),
-    ]
+def test_time_and_cost_of_a_run_are_at_least_so_much_where_made_from_a_bound() -> None:
+    eager, anyhow, mfu = training_blocks(a_time(mfu=0.5, steps=600_000, price_per_gpu_hour=2.0))
+    steps = "600,000 steps, 600,000,000 tokens"
+    assert eager.rows[1] == ("whole run", "at least 40.0 min", f"{steps}, at least 0.67 GPU-hours, cost at least 1.33")
+    assert anyhow.rows[1] == ("whole run", "at least 30.0 min", f"{steps}, at least 0.50 GPU-hours, cost at least 1.00")
+    assert mfu == Block(
+        "at an MFU of 0.5 of 312.00 TFLOP/s bf16: your assumption",
+        (
+            ("one step", "6.00 ms", "166,667 tokens/s"),
+            ("whole run", "60.0 min", f"{steps}, 1.00 GPU-hours, cost 2.00"),
+        ),
+    )
+
+
+def test_published_runs_are_told_with_how_many_they_are() -> None:
+    assert published_line(a_time().published_runs) == (
+        "published runs take longer: 1.75 times the first bound, the median of 490 trainings run eagerly "
+        "(8 in 10: 1.28 to 3.09 times); in no figure above"
+    )
+    assert "3.03 times the first bound, the median of 118 generations" in published_line(a_generation().published_runs)
 
 
 def test_limits_and_phases_are_shares_of_the_bound() -> None:
@@ -73,7 +103,13 @@ def test_limits_and_phases_are_shares_of_the_bound() -> None:
 def test_the_block_on_the_terminal() -> None:
     text = printed(training_time_renderable(a_time(mfu=0.9)))
     assert text.startswith("time on one a100-80gb: sequences per step 1, tokens per step 1,000\n")
-    assert LOWER_BOUND_MEANING in text
+    for line in (EAGER, ANY, "at an MFU of 0.9 of 312.00 TFLOP/s bf16: your assumption"):
+        assert f"\n{line}\n" in text
+    assert "published runs take longer: 1.75 times" in text
+    assert (
+        len({line.index("at ") for line in text.splitlines() if line.startswith("one step") and "at least" in line})
+        == 1
+    )
     assert {line.split()[0]: line.count("█") for line in text.splitlines() if "█" in line} == {
         "forward": 8,
         "backward": 16,
@@ -82,14 +118,28 @@ def test_the_block_on_the_terminal() -> None:
     assert "· an MFU of 0.9 is faster than the lower bound" in text
 
 
+def test_a_generation_says_what_each_bound_is_a_bound_of() -> None:
+    eager, anyhow = generation_blocks(a_generation())
+    assert (eager.title, anyhow.title) == (EAGER, ANY)
+    assert ("mean decode step", "at least 2.00 ms", "of 10 steps") in eager.rows
+    assert ("decoding", "at most 1,000 tokens/s", "at most 500 tokens/s for each sequence") in eager.rows
+    assert ("all", "at least 21.00 ms", "at most 1,048 tokens/s with prefill") in eager.rows
+    assert anyhow.rows == (
+        ("prefill", "at least 1.00 ms", ""),
+        ("mean decode step", "at least 1.00 ms", "of 10 steps"),
+        ("decoding", "at most 2,000 tokens/s", ""),
+        ("all", "at least 11.00 ms", "at most 2,000 tokens/s with prefill"),
+    )
+
+
+def test_one_token_has_no_decode_step() -> None:
+    assert [[row[0] for row in block.rows] for block in generation_blocks(a_generation(1))] == [["prefill", "all"]] * 2
+
+
 def test_a_generation_on_the_terminal() -> None:
-    weights = Operator("mm", "matmul", "decode", "h", "bfloat16", (1, 1, 1, 1), 1, reads=(2039 * 10**6,))
-    tables = {name: OperatorTable((weights,)) for name in ("prefill", "first_decode_step", "last_decode_step")}
-    job = GenerationJob(model="gpt2", max_new_tokens=11, batch_size=2)
-    text = printed(generation_time_renderable(decode_time(tables, find_gpu("a100-80gb"), job)))
-    assert "mean decode step, at least" in text and "of 10 steps" in text
-    assert "2,000 tokens/s" in text and "1,000 tokens/s for each sequence" in text
-    assert LOWER_BOUND_MEANING in text
+    text = printed(generation_time_renderable(a_generation()))
+    assert f"\n{EAGER}\n" in text and f"\n{ANY}\n" in text
+    assert "published runs take longer: 3.03 times" in text
 
 
 @pytest.mark.parametrize(

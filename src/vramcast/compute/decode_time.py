@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vramcast.compute.roofline import Roofline, operator_bound, roofline
+from vramcast.compute.any_implementation import ANY_IMPLEMENTATION, unavoidable
+from vramcast.compute.published_runs import PublishedRuns, published_runs
+from vramcast.compute.roofline import EAGER_RUN, Roofline, operator_bound, roofline
 from vramcast.errors import InputError
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob
@@ -14,6 +16,22 @@ _OperatorKey = tuple[str, str, str, str]
 _PREFILL, _FIRST_STEP, _LAST_STEP = "prefill", "first_decode_step", "last_decode_step"
 
 
+class AnyGeneration(Result):
+    """The same generation however it is run: lower bounds from matrix products and attention alone, one pass for every token."""
+
+    lower_bound_of: str
+    """What the bounds hold for."""
+    prefill_lower_bound_seconds: float
+    mean_decode_step_lower_bound_seconds: float | None = None
+    """None where the prefill gives the only token."""
+    lower_bound_seconds: float
+    """Prefill and all decode steps; never above the bound of the code run eagerly."""
+    highest_tokens_per_second: float | None = None
+    """While decoding, over the whole batch."""
+    highest_tokens_per_second_with_prefill: float | None = None
+    """All new tokens of the batch over the whole time; None where nothing is certain (no product with a weight)."""
+
+
 class GenerationTime(Result):
     """Lower bounds on the times of a generation on one GPU, and the speeds that they allow at the most."""
 
@@ -22,19 +40,26 @@ class GenerationTime(Result):
     prompt_length: int
     new_tokens: int
     """For each sequence; the first comes from the prefill, each other from one decode step."""
+    lower_bound_of: str
+    """What every bound and speed but those of `any_implementation` holds for: this code run eagerly, with transformers' cache copied for
+    every token. An engine does not copy it and can be faster."""
     prefill: Roofline
     first_decode_step: Roofline | None = None
     """None where the prefill gives the only token."""
     last_decode_step: Roofline | None = None
     mean_decode_step_lower_bound_seconds: float | None = None
     lower_bound_seconds: float
-    """Prefill and all decode steps."""
+    """Prefill and all decode steps; a real generation takes longer, see `published_runs`."""
     highest_tokens_per_second_per_sequence: float | None = None
     """While decoding."""
     highest_tokens_per_second: float | None = None
     """While decoding, over the whole batch."""
     highest_tokens_per_second_with_prefill: float
     """All new tokens of the batch over the whole time."""
+    any_implementation: AnyGeneration
+    """Bounds that compiled code, fused kernels and serving engines cannot beat either."""
+    published_runs: PublishedRuns
+    """How far published runs stayed from the lower bound of the code run eagerly: experience, in no other figure here."""
 
     @property
     def decode_steps(self) -> int:
@@ -78,10 +103,33 @@ def decode_time(
         batch_size=job.batch_size,
         prompt_length=job.prompt_length,
         new_tokens=job.max_new_tokens,
+        lower_bound_of=EAGER_RUN,
         prefill=prefill,
         lower_bound_seconds=seconds,
         highest_tokens_per_second_with_prefill=job.batch_size * job.max_new_tokens / seconds,
+        any_implementation=_any_implementation(operators, gpu, job, allow_tf32),
+        published_runs=published_runs("generation"),
         **decode,
+    )
+
+
+def _any_implementation(
+    operators: Mapping[str, OperatorTable], gpu: GPU, job: GenerationJob, allow_tf32: bool
+) -> AnyGeneration:
+    prompts = unavoidable(operators[_PREFILL], tokens=job.batch_size * job.prompt_length)
+    prefill = roofline(prompts, gpu, allow_tf32=allow_tf32).lower_bound_seconds
+    steps, mean = job.max_new_tokens - 1, 0.0
+    if steps:
+        first, last = (unavoidable(operators[name], tokens=job.batch_size) for name in (_FIRST_STEP, _LAST_STEP))
+        mean = mean_step_seconds(first, last, gpu, allow_tf32=allow_tf32)
+    seconds = prefill + steps * mean
+    return AnyGeneration(
+        lower_bound_of=ANY_IMPLEMENTATION,
+        prefill_lower_bound_seconds=prefill,
+        mean_decode_step_lower_bound_seconds=mean if steps else None,
+        lower_bound_seconds=seconds,
+        highest_tokens_per_second=job.batch_size / mean if mean else None,
+        highest_tokens_per_second_with_prefill=job.batch_size * job.max_new_tokens / seconds if seconds else None,
     )
 
 

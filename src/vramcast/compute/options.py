@@ -11,12 +11,12 @@ _MAX_COUNT = 10**18
 
 
 class TimeOptions(BaseModel):
-    """How fast the GPU is taken to be, how much is trained and what an hour costs."""
+    """How fast the GPU is assumed to be, how much is trained and what an hour costs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     mfu: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    """Model FLOPs utilization to take: model FLOPs (no recomputation) over time and dense peak of the precision, such as 0.4."""
+    """Model FLOPs utilization to assume: model FLOPs (no recomputation) over time and dense peak of the precision, such as 0.4."""
     steps: Annotated[int, Field(ge=1, le=_MAX_COUNT)] | None = None
     """Optimizer steps of the whole training."""
     tokens: Annotated[int, Field(ge=1, le=_MAX_COUNT)] | None = None
@@ -24,7 +24,7 @@ class TimeOptions(BaseModel):
     sequences_per_step: Annotated[int, Field(ge=1, le=MAX_BATCH)] | None = None
     """Sequences of one optimizer step (the global batch), run as micro batches of batch_size one after the other."""
     price_per_gpu_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Price of one GPU for one hour, in any currency."""
+    """Price of one GPU for one hour, in any currency. Without an MFU the cost is one at the least, made from a lower bound."""
     allow_tf32: bool = False
     """fp32 matrix products may use TF32, which PyTorch does not do by default."""
 

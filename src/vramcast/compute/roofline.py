@@ -4,8 +4,10 @@ An operator needs at least its FLOPs at the dense peak of its dtype, and at leas
 larger of the two is its bound. 100 % of the data sheet, no efficiency factor, nothing measured: a lower bound on the
 time, not an expectation of it.
 
-It bounds eager mode with tensors that travel through device memory. A compiler that fuses operators can be faster, so
-can a model so small that its tensors stay in the L2 cache (tens of MB), and a card that clocks above its data sheet.
+It is a bound of the recorded code run eagerly, one kernel per operator, with tensors that travel through device memory.
+Another way of running the same model can be faster: a compiler fuses operators, a serving engine does not copy the cache;
+`any_implementation` keeps what they have in common. So can a model so small that its tensors stay in the L2 cache (tens
+of MB), and a card that clocks above its data sheet.
 
 Source: https://doi.org/10.1145/1498765.1498785
 """
@@ -20,6 +22,9 @@ from vramcast.compute.traffic import least_bytes_moved
 from vramcast.hardware import GPU
 from vramcast.result import Result
 from vramcast.timeline import Operator
+
+EAGER_RUN = "this code run eagerly (PyTorch, one kernel per operator)"
+"""What the roofline of a recorded program is a bound of."""
 
 
 class OperatorBound(NamedTuple):
@@ -52,7 +57,7 @@ class RooflinePart(Result):
 
 
 class Roofline(Result):
-    """Lower bound on the time of an interval, and what it is made of."""
+    """Lower bound on the time of an interval of the recorded code run eagerly, and what it is made of."""
 
     lower_bound_seconds: float
     compute_limited_seconds: float
@@ -84,7 +89,7 @@ def operator_bound(operator: Operator, gpu: GPU, *, allow_tf32: bool = False) ->
 
 
 def roofline(operators: Iterable[Operator], gpu: GPU, *, allow_tf32: bool = False) -> Roofline:
-    """Lower bound on the time of all calls, one after the other.
+    """Lower bound on the time of all calls, one after the other: of this code run eagerly.
 
     Args:
         operators: those of one interval, such as an `OperatorTable`.

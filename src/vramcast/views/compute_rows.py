@@ -1,17 +1,25 @@
-"""What every view shows of times and costs, as plain rows: numbers as text, each with what it means."""
+"""What every view shows of times and costs, as plain rows: numbers as text, each bound below what it is a bound of."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vramcast.compute import GenerationTime, Roofline, RunCost, StepFlops, TrainingTime
+from vramcast.compute import GenerationTime, PublishedRuns, Roofline, RunCost, StepFlops, TrainingTime
 from vramcast.units import format_bytes
 
-LOWER_BOUND_MEANING = "100 % of the data sheet, operators one by one; a real run takes longer"
 _PREFIXES = ((10**21, "Z"), (10**18, "E"), (10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _SPANS = ((365.25 * 86400, 730 * 86400, "years"), (86400, 48 * 3600, "days"), (3600, 7200, "h"), (60, 120, "min"))
 """(seconds of the unit, shortest time that is told in it, name)."""
 
 Row = tuple[str, str, str]
 """(what, how much, what it means)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows below what they hold for."""
+
+    title: str
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,52 +33,45 @@ class ShareRow:
 
 
 def training_rows(time: TrainingTime) -> list[Row]:
-    """One optimizer step: FLOPs, bytes, the bound and, if it was asked for, the time at an MFU."""
-    rows = [
+    """What one optimizer step computes and moves."""
+    return [
         ("FLOPs per step", format_flops(time.flops_per_step.total), _flops_split(time.flops_per_step)),
         ("model FLOPs", format_flops(time.model_flops_per_step), "nothing computed twice: what MFU counts"),
         ("bytes moved", format_bytes(time.bytes_moved_per_step), "GPU memory read and written, at the least"),
-        ("at least", f"{format_seconds(time.lower_bound_seconds_per_step)} per step", LOWER_BOUND_MEANING),
-        ("at most", _speed(time.highest_tokens_per_second), f"MFU {time.mfu_of_lower_bound:.3g}"),
+    ]
+
+
+def training_blocks(time: TrainingTime) -> list[Block]:
+    """The two bounds and, if it was asked for, the time at an MFU; each of one step and of the whole run, if its length was given."""
+    eager_speed = f"{_at_most(time.highest_tokens_per_second)}, MFU {time.mfu_of_lower_bound:.3g}"
+    eager = ("one step", _at_least(time.lower_bound_seconds_per_step), eager_speed)
+    anyhow = time.any_implementation
+    least = ("one step", _at_least(anyhow.lower_bound_seconds_per_step), _at_most(anyhow.highest_tokens_per_second))
+    blocks = [
+        Block(_bound_of(time.lower_bound_of), (eager, *_run_rows(time.lower_bound_run))),
+        Block(_bound_of(anyhow.lower_bound_of), (least, *_run_rows(anyhow.lower_bound_run))),
     ]
     if time.mfu is None or time.seconds_per_step is None or time.tokens_per_second is None:
-        return rows
-    peak = f"of {format_flops(time.peak_flops_per_second)}/s {time.peak_dtype}, {_speed(time.tokens_per_second)}"
-    return [*rows, (f"at MFU {time.mfu:g}", f"{format_seconds(time.seconds_per_step)} per step", peak)]
+        return blocks
+    peak = f"{format_flops(time.peak_flops_per_second)}/s {time.peak_dtype}"
+    step = ("one step", format_seconds(time.seconds_per_step), _speed(time.tokens_per_second))
+    return [*blocks, Block(f"at an MFU of {time.mfu:g} of {peak}: your assumption", (step, *_run_rows(time.run)))]
 
 
-def run_rows(time: TrainingTime) -> list[Row]:
-    """The whole training, if its length was given."""
-    rows = []
-    if time.lower_bound_run is not None:
-        rows.append(_run_row("whole run, at least", time.lower_bound_run))
-    if time.run is not None:
-        rows.append(_run_row(f"whole run, at MFU {time.mfu:g}", time.run))
-    return rows
-
-
-def generation_rows(time: GenerationTime) -> list[Row]:
-    """Prefill and decode steps at the lower bound."""
-    prefill = time.prefill
-    rows = [
-        (
-            "prefill, at least",
-            format_seconds(prefill.lower_bound_seconds),
-            f"{format_flops(prefill.flops)}; {limits_line(prefill)}",
-        )
+def generation_blocks(time: GenerationTime) -> list[Block]:
+    """The two bounds, each of prefill, decode steps and all of it."""
+    return [
+        Block(_bound_of(time.lower_bound_of), tuple(_eager_generation_rows(time))),
+        Block(_bound_of(time.any_implementation.lower_bound_of), tuple(_any_generation_rows(time))),
     ]
-    first, last, mean = time.first_decode_step, time.last_decode_step, time.mean_decode_step_lower_bound_seconds
-    if first is not None and last is not None and mean is not None:
-        rows += [
-            _decode_row("first decode step, at least", first),
-            _decode_row("last decode step, at least", last),
-            ("mean decode step, at least", format_seconds(mean), f"of {time.decode_steps:,} steps"),
-        ]
-    rows.append(("all, at least", format_seconds(time.lower_bound_seconds), LOWER_BOUND_MEANING))
-    if time.highest_tokens_per_second is not None and time.highest_tokens_per_second_per_sequence is not None:
-        each = f"{_speed(time.highest_tokens_per_second_per_sequence)} for each sequence"
-        rows.append(("decoding, at most", _speed(time.highest_tokens_per_second), each))
-    return [*rows, ("with prefill, at most", _speed(time.highest_tokens_per_second_with_prefill), "")]
+
+
+def published_line(runs: PublishedRuns) -> str:
+    """Experience, told beside the bounds and in none of them."""
+    return (
+        f"published runs take longer: {runs.median_over_lower_bound:g} times the first bound, the median of {runs.runs} {runs.what} "
+        f"(8 in 10: {runs.p10_over_lower_bound:g} to {runs.p90_over_lower_bound:g} times); in no figure above"
+    )
 
 
 def phase_rows(roofline: Roofline) -> list[ShareRow]:
@@ -107,21 +108,60 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.2f} µs"
 
 
-def _run_row(name: str, run: RunCost) -> Row:
-    cost = "" if run.cost is None else f", cost {run.cost:,.2f}"
-    return (
-        name,
-        format_seconds(run.seconds),
-        f"{run.steps:,} steps, {run.tokens:,} tokens, {run.gpu_hours:,.2f} GPU-hours{cost}",
-    )
+def _bound_of(what: str) -> str:
+    return f"bound at 100 % of the data sheet of {what}"
 
 
-def _decode_row(name: str, step: Roofline) -> Row:
-    return (
-        name,
-        format_seconds(step.lower_bound_seconds),
-        f"{format_bytes(step.bytes_moved)} moved; {limits_line(step)}",
-    )
+def _eager_generation_rows(time: GenerationTime) -> Iterator[Row]:
+    yield _interval_row("prefill", time.prefill, format_flops(time.prefill.flops))
+    for name, step in (("first decode step", time.first_decode_step), ("last decode step", time.last_decode_step)):
+        if step is not None:
+            yield _interval_row(name, step, f"{format_bytes(step.bytes_moved)} moved")
+    if time.mean_decode_step_lower_bound_seconds is not None:
+        yield _mean_row(time.mean_decode_step_lower_bound_seconds, time)
+        each = f"{_at_most(time.highest_tokens_per_second_per_sequence)} for each sequence"
+        yield ("decoding", _at_most(time.highest_tokens_per_second), each)
+    yield _all_row(time.lower_bound_seconds, time.highest_tokens_per_second_with_prefill)
+
+
+def _any_generation_rows(time: GenerationTime) -> Iterator[Row]:
+    anyhow = time.any_implementation
+    yield ("prefill", _at_least(anyhow.prefill_lower_bound_seconds), "")
+    if anyhow.mean_decode_step_lower_bound_seconds is not None:
+        yield _mean_row(anyhow.mean_decode_step_lower_bound_seconds, time)
+        yield ("decoding", _at_most(anyhow.highest_tokens_per_second), "")
+    yield _all_row(anyhow.lower_bound_seconds, anyhow.highest_tokens_per_second_with_prefill)
+
+
+def _mean_row(seconds: float, time: GenerationTime) -> Row:
+    return ("mean decode step", _at_least(seconds), f"of {time.decode_steps:,} steps")
+
+
+def _run_rows(run: RunCost | None) -> tuple[Row, ...]:
+    """A run made from a bound says so at each of its figures: they are read one by one."""
+    if run is None:
+        return ()
+    least = "at least " if run.at_least else ""
+    cost = "" if run.cost is None else f", cost {least}{run.cost:,.2f}"
+    amount = f"{run.steps:,} steps, {run.tokens:,} tokens, {least}{run.gpu_hours:,.2f} GPU-hours{cost}"
+    return (("whole run", f"{least}{format_seconds(run.seconds)}", amount),)
+
+
+def _interval_row(name: str, bound: Roofline, work: str) -> Row:
+    return (name, _at_least(bound.lower_bound_seconds), f"{work}; {limits_line(bound)}")
+
+
+def _all_row(seconds: float, tokens_per_second: float | None) -> Row:
+    return ("all", _at_least(seconds), f"{_at_most(tokens_per_second)} with prefill")
+
+
+def _at_least(seconds: float) -> str:
+    return f"at least {format_seconds(seconds)}"
+
+
+def _at_most(tokens_per_second: float | None) -> str:
+    """None: the bound holds nothing that takes time."""
+    return "any speed" if tokens_per_second is None else f"at most {_speed(tokens_per_second)}"
 
 
 def _flops_split(flops: StepFlops) -> str:

@@ -1,12 +1,23 @@
 """Times and costs on the terminal: a compact block of rows, what limits, and the bound by phase as bars."""
 
+from collections.abc import Iterable
+
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from vramcast.compute import GenerationTime, TrainingTime
-from vramcast.views.compute_rows import Row, generation_rows, limits_line, phase_rows, run_rows, training_rows
+from vramcast.views.compute_rows import (
+    Block,
+    Row,
+    generation_blocks,
+    limits_line,
+    phase_rows,
+    published_line,
+    training_blocks,
+    training_rows,
+)
 from vramcast.views.terminal import BAR_WIDTH
 
 _BAR_STYLE = "#2f6fb4"
@@ -26,9 +37,15 @@ def training_time_renderable(time: TrainingTime) -> RenderableType:
     """The whole block as one rich renderable."""
     title = f"time on one {time.gpu}: sequences per step {time.sequences_per_step:,}, tokens per step {time.tokens_per_step:,}"
     notes = [Text(f"  · {note}", style="yellow") for note in time.notes]
-    rows = _rows(training_rows(time) + run_rows(time))
+    limits = Text(f"the bound of this code run eagerly is {limits_line(time.roofline)}")
     return Group(
-        Text(title, style="bold"), rows, "", Text(f"lower bound {limits_line(time.roofline)}"), _phases(time), *notes
+        Text(title, style="bold"),
+        *_tables(training_rows(time), training_blocks(time)),
+        Text(published_line(time.published_runs), style="dim"),
+        "",
+        limits,
+        _phases(time),
+        *notes,
     )
 
 
@@ -38,13 +55,24 @@ def generation_time_renderable(time: GenerationTime) -> RenderableType:
         f"time on one {time.gpu}: sequences {time.batch_size:,}, prompt {time.prompt_length:,}, "
         f"new tokens of each {time.new_tokens:,}"
     )
-    return Group(Text(title, style="bold"), _rows(generation_rows(time)))
+    tables = _tables([], generation_blocks(time))
+    return Group(Text(title, style="bold"), *tables, Text(published_line(time.published_runs), style="dim"))
 
 
-def _rows(rows: list[Row]) -> Table:
+def _tables(rows: list[Row], blocks: list[Block]) -> list[RenderableType]:
+    """Rows, then each block below its title; the columns of all stand below each other."""
+    every = [*rows, *(row for block in blocks for row in block.rows)]
+    widths = [max(len(row[column]) for row in every) for column in range(2)]
+    parts: list[RenderableType] = [_rows(rows, widths)] if rows else []
+    for block in blocks:
+        parts += [Text(block.title), _rows(block.rows, widths)]
+    return parts
+
+
+def _rows(rows: Iterable[Row], widths: list[int]) -> Table:
     table = _plain_table()
-    table.add_column()
-    table.add_column(justify="right", no_wrap=True)
+    table.add_column(min_width=widths[0])
+    table.add_column(min_width=widths[1], justify="right", no_wrap=True)
     table.add_column(style="dim")
     for name, value, meaning in rows:
         table.add_row(name, value, escape(meaning))
