@@ -156,7 +156,8 @@ def virtual_gpu(gpu: str = "a100-80gb", **settings: Any) -> "VirtualGPU":
 
     Args:
         gpu: a row of the hardware file.
-        settings: further arguments of `vramcast.virtual_cuda.VirtualGPU`, such as `capacity_bytes` or `allocator_config`.
+        settings: further arguments of `vramcast.virtual_cuda.VirtualGPU`, such as `allocator_config`, or `capacity_bytes="card"`: without
+            it code never runs out of memory, and the forecast says whether it would.
 
     Raises:
         UnknownGPUError: no such row.
@@ -192,6 +193,6 @@ def run(
         ScriptError: the script failed by itself; one that runs out of memory has not, and says so in its answer.
         MissingExtraError: torch is not installed.
     """
-    from vramcast.forecast.script_process import run_in_process
+    from vramcast.script_process.from_python import run_in_process
 
     return run_in_process(script, arguments, module=module, folder=folder, **options)

@@ -17,7 +17,14 @@
 The command line prints the message of any of them on stderr and exits with code 2.
 """
 
+import math
 from importlib.util import find_spec
+from typing import Self
+
+LONGEST_VALUE = 100
+"""Characters of a value that a message shows; the middle of a longer one is left out."""
+LONGEST_FIX = 400
+"""Characters of what a message says besides."""
 
 
 class VramcastError(ValueError):
@@ -28,11 +35,51 @@ class InputError(VramcastError):
     """A value given by the user is not usable.
 
     `field` is the name the user knows it by (a flag or a key of a file), `value` is echoed back, `fix` says what to write instead.
+    The message is one line, however long the three are.
     """
 
     def __init__(self, field: str, value: object, fix: str) -> None:
         self.field, self.value, self.fix = field, value, fix
-        super().__init__(f"{field}={value!r}: {fix}")
+        named = shortened(field, LONGEST_VALUE)
+        super().__init__(f"{named}={shown(value)}: {shortened(fix, LONGEST_FIX)}")
+
+    @classmethod
+    def of_message(cls, message: str) -> Self:
+        """The error of another process, by its message."""
+        error = cls("", "", "")
+        error.args = (message,)
+        return error
+
+
+def shown(value: object) -> str:
+    """`repr` of a value on one line; of a long one its two ends and how long it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _MOST_BITS:
+        # Not as text: Python refuses to write numbers of more than some thousand digits.
+        return f"(a whole number of about {int(value.bit_length() * math.log10(2)) + 1} digits)"
+    try:
+        text = repr(value)
+    except Exception:  # a number too long to be written inside a list, an object that cannot show itself
+        return f"({type(value).__name__})"
+    if len(text) <= LONGEST_VALUE:
+        return shortened(text, LONGEST_VALUE)
+    length = f" ({len(value)} characters)" if isinstance(value, str) else ""
+    return shortened(text, LONGEST_VALUE - len(length)) + length
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text on one line of at most `longest` characters; the middle of a longer one is left out."""
+    if len(text) > 2 * longest:  # so that what is looked at stays short, however long the text is
+        text = f"{text[:longest]}{_LEFT_OUT}{text[-longest:]}"
+    text = " ".join(text.split()) if not text.isprintable() else text
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - len(_LEFT_OUT)]}{_LEFT_OUT}{text[-tail:]}"
+
+
+_LEFT_OUT = "..."
+_MOST_BITS = 256
+"""Of a whole number that is written out: 78 digits."""
 
 
 class UnknownModelError(InputError):

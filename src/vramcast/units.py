@@ -30,6 +30,29 @@ def format_gib(nbytes: int, digits: int = 2) -> str:
     return f"{nbytes / GIB:.{digits}f} GiB"
 
 
+def format_figures(nbytes: int) -> str:
+    """Three figures, in GiB from 0.1 GiB on and in MiB below: `23.7 GiB`, `0.512 GiB`, `64.0 MiB`."""
+    return _figures(nbytes, *_unit(nbytes))
+
+
+def format_range(low: int, high: int) -> str:
+    """`25.1 to 25.7 GiB`; one figure where both ends read the same."""
+    factor, unit = _unit(high)
+    first, last = _figures(low, factor, unit), _figures(high, factor, unit)
+    return last if first == last else f"{first.removesuffix(f' {unit}')} to {last}"
+
+
+def _unit(nbytes: int) -> tuple[int, str]:
+    return (GIB, "GiB") if abs(nbytes) >= GIB // 10 else (MIB, "MiB")
+
+
+def _figures(nbytes: int, factor: int, unit: str) -> str:
+    size = nbytes / factor
+    digits = 2 if abs(size) < 10 else 1 if abs(size) < 100 else 0
+    digits += abs(size) < 1 and unit == "GiB"
+    return f"{size:.{digits}f} {unit}"
+
+
 def parse_bytes(text: str, field: str) -> int:
     """Bytes of `24GiB`, `512 MiB` or a bare count of bytes.
 

@@ -13,7 +13,16 @@ COMMANDS: list[tuple[str, str]] = [
     ("training", "MODEL requires an argument"),
     ("trainin gpt2", 'Did you mean "training"'),
     ("training gpt2 8", "Unused Tokens: ['8']"),
-    ("training gpt2 --bach-size 8", "Did you mean --batch-size"),
+    ("training gpt2 --bach-size 8", "Did you mean --batch-size?"),
+    ("training gpt2 --seq-len 8", "Did you mean --sequence-length?"),
+    ("training gpt2 --mixed-precision bf16", "Did you mean --precision?"),
+    ("training gpt2 --zork 8", "Unknown option: --zork. `vramcast training --help` lists its flags."),
+    ("training gpt2 --lora", "--lora: not a flag of `vramcast training`; `vramcast run --gpu NAME your_script.py`"),
+    ("generation gpt2 --load-in-4bit", "--load-in-4bit: not a flag of `vramcast generation`; `vramcast run"),
+    ("training gpt2 --zero-stage=3", "--zero-stage: not a flag of `vramcast training`; `vramcast run"),
+    ("fit gpt2 --tensor-parallel-size 2", "--tensor-parallel-size: not a flag of `vramcast fit`; `vramcast run"),
+    ("tapes recrod gpt2", 'Did you mean "record"?'),
+    ("trace gpt2", "Commands: training, generation"),
     ("training gpt2 --batch-size", "--batch-size requires an argument"),
     ("training gpt2 --batch-size 0", "--batch-size='0': must be at least 1"),
     ("training gpt2 --batch-size -8", "--batch-size='-8': must be at least 1"),
@@ -21,10 +30,16 @@ COMMANDS: list[tuple[str, str]] = [
     ("training gpt2 --batch-size 2.5", "--batch-size='2.5': write a whole number"),
     ("training gpt2 --batch-size many", "--batch-size='many': write a whole number"),
     ("training gpt2 --batch-size 99999999999999999999", "must be at most 10000000"),
+    ("training gpt2 --batch-size " + "9" * 5000, "write a whole number"),
+    ("measure training gpt2 --steps " + "9" * 5000, "--steps"),
+    ("training gpt2 --batch_size 0", "--batch_size='0': must be at least 1"),
+    ("training " + "x" * 5000, "no preset, file or folder of that name"),
     ("training gpt2 --sequence-length 0", "--sequence-length='0': must be at least 1"),
-    ("training gpt2 --sequence-length 2048", "learned positions up to its context length 1024"),
+    ("training gpt2 --sequence-length 2048", "--sequence-length=2048: gpt2 has learned positions up to its context"),
+    ("training gpt2 --sequence_length=2048", "--sequence_length=2048: gpt2 has learned positions"),
     ("training gpt2 --precision int8", "--precision='int8': choose one of fp32, amp-bf16"),
     ("training gpt2 --optimizer adamx", "--optimizer='adamx': choose one of adamw"),
+    ("training gpt2 --optimizer lion", "`vramcast run --gpu NAME your_script.py` follows a script with any other"),
     ("training gpt2 --attention flash3", "--attention='flash3': choose one of"),
     ("training gpt2 --checkpointing half", "--checkpointing='half': choose one of none or full"),
     ("training gpt2 --dropout 1", "--dropout='1': must be less than 1"),
@@ -33,7 +48,10 @@ COMMANDS: list[tuple[str, str]] = [
     ("training gpt2 --gradient-accumulation-steps 0", "must be at least 1"),
     ("training gpt2 --max-grad-norm inf", "--max-grad-norm='inf': write a number"),
     ("training gpt2 --max-grad-norm 0", "--max-grad-norm='0': must be greater than 0"),
-    ("training gpt2 --gpu rtx-9999", "gpu='rtx-9999': not in the hardware file"),
+    ("training gpt2 --gpu rtx-9999", "--gpu='rtx-9999': not in the hardware file"),
+    ("fit gpt2 --on l4 rtx-9999", "--on='rtx-9999': not in the hardware file"),
+    ("fit gpt2 --on l4 --price rtx-9999=1", "--price='rtx-9999': not in the hardware file"),
+    ("training gpt2 --price 2", "--price=2.0: a cost needs an amount of training"),
     ("training gpt2 --gpu custom", "--gpu custom --gpu-memory 24GiB"),
     ("training gpt2 --gpu custom --gpu-memory 24GB", "'GB' is ambiguous"),
     ("training gpt2 --gpu custom --gpu-memory=-1GiB", "write a size such as 24GiB"),
@@ -47,15 +65,28 @@ COMMANDS: list[tuple[str, str]] = [
     ("training gpt2 --attention flash", "No available kernel"),
     ("generation gpt2 --prompt-length 0", "--prompt-length='0': must be at least 1"),
     ("generation gpt2 --max-new-tokens 0", "--max-new-tokens='0': must be at least 1"),
-    ("generation gpt2 --prompt-length 1000 --max-new-tokens 100", "context length 1024"),
+    ("generation gpt2 --prompt-length 1000 --max-new-tokens 100", "--prompt-length + --max-new-tokens=1100: gpt2 has"),
     ("generation gpt2 --precision amp-bf16", "choose one of fp32, bf16 or fp16"),
     ("generation gpt2 --cache paged", "choose one of dynamic or static"),
     ("generation gpt2 --kv-cache-dtype int3", "--kv-cache-dtype='int3': choose one of"),
+    ("gpt train --config tiny", "--input or --input-file requires an argument: Text to train on, in UTF-8"),
+    ("gpt train --model_name a --config_file tiny", "--input or --input_file requires an argument: Text"),
+    ("gpt train --name a --input", "--input requires an argument"),
+    ("gpt train --model_name a --input_file no/such --config tiny", "--input_file='no/such': no such file"),
+    ("gpt train --name a --input no/such --config tiny", "--input='no/such': no such file"),
+    (f"gpt train --name a --input {__file__} --config no-such", "--config='no-such': no preset, file or folder"),
+    (f"gpt train --name a --input {__file__} --config_file no-such", "--config_file='no-such': no preset, file"),
+    (f"gpt train --name a --input {__file__} --from no/such", "--from='no/such': no such folder"),
+    ("gpt generate --prompt x --from no/such", "--from='no/such': there is no model in"),
+    ("gpt generate --prompt x --model_name no-such", "--model_name='no-such'"),
 ]
 
 
-@pytest.mark.parametrize(("command", "message"), COMMANDS, ids=[command for command, _ in COMMANDS])
-def test_command_is_refused(capsys: pytest.CaptureFixture[str], command: str, message: str) -> None:
+@pytest.mark.parametrize(("command", "message"), COMMANDS, ids=[command[:60] for command, _ in COMMANDS])
+def test_command_is_refused(
+    capsys: pytest.CaptureFixture[str], command: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     arguments = [argument.strip("'") for argument in command.split()]
     assert refusal(capsys, arguments) == 2
     assert message in capsys_text(capsys)
@@ -77,6 +108,22 @@ CONFIGS: list[tuple[str, dict[str, Any], str]] = [
         "num_attention_heads",
     ),
     ("an unknown activation", {**TINY_LLAMA, "hidden_act": "swishy"}, "swishy"),
+    ("an object for a switch", {**TINY_LLAMA, "attention_bias": {}}, "attention_bias={}: must be true or false"),
+    (
+        "a range that transformers checks",
+        {**TINY_LLAMA, "initializer_range": 5.0},
+        "initializer_range=5.0: must be from 0.0 to 1.0",
+    ),
+    ("an unknown kind of layer", {**TINY_LLAMA, "layer_types": ["a", "b"]}, "transformers refuses this configuration"),
+    ("factors that are no list", {**TINY_LLAMA, "rope_scaling": {"rope_type": "longrope"}}, "transformers"),
+    ("a type that is not read", {**TINY_LLAMA, "model_type": "qwen3_moe"}, "`vramcast run --gpu NAME your_script.py`"),
+    ("quantised weights", {**TINY_LLAMA, "quantization_config": {"quant_method": "fp8"}}, "--ignore-quantization"),
+    (
+        "a negative size",
+        {**TINY_LLAMA, "vocab_size": -(10**30)},
+        "vocab_size=-1000000000000000000000000000000: must be",
+    ),
+    ("an endless size", {**TINY_LLAMA, "vocab_size": 10**4000}, "vocab_size=(a whole number of about 4001 digits)"),
 ]
 
 
@@ -116,6 +163,58 @@ def test_sizes_beyond_any_tensor_are_refused(capsys: pytest.CaptureFixture[str],
     assert "larger than" in capsys_text(capsys)
 
 
+def test_a_file_with_a_number_that_python_does_not_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps({**TINY_LLAMA, "hidden_size": 0}).replace('"hidden_size": 0', f'"hidden_size": {"9" * 9000}')
+    )
+    assert refusal(capsys, ["training", str(path)]) == 2
+    assert "hidden_size='999" in capsys_text(capsys)
+
+
+def test_the_unquantised_model_is_answered_for_when_asked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sizes = ["--sequence-length", "64", "--json"]
+    plain = write_config(tmp_path / "plain", TINY_LLAMA)
+    folder = write_config(
+        tmp_path / "model", {**TINY_LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    )
+    answers = []
+    for arguments in (["training", plain, *sizes], ["training", folder, *sizes, "--ignore-quantization"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0]["peak_allocated_bytes"] == answers[1]["peak_allocated_bytes"]
+    assert answers[0]["engine"] == answers[1]["engine"] == "tape"
+    assert answers[1]["assumptions"][0].startswith("quantization_config (gptq, 4 bits) is ignored as asked")
+
+
+ODD = [None, {}, [], "", "x", -1, 0, 1e30, 10**18, float("nan"), float("inf"), True, ["a"], {"a": 1}]
+ODD_FIELDS = (
+    "hidden_size num_key_value_heads head_dim attention_bias attention_dropout hidden_act rms_norm_eps rope_scaling rope_theta "
+    "tie_word_embeddings eos_token_id pad_token_id layer_types architectures num_labels id2label dtype torch_dtype use_cache "
+    "output_hidden_states attn_implementation quantization_config text_config to_dict per_layer_config initializer_range"
+).split()
+
+
+@pytest.mark.parametrize("field", ODD_FIELDS)
+def test_an_odd_value_is_answered_or_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, field: str
+) -> None:
+    """Two values of each field, another two of the next: all are met, and the test stays small."""
+    at = ODD_FIELDS.index(field)
+    for value in (ODD[at % len(ODD)], ODD[(at + 5) % len(ODD)]):
+        folder = write_config(tmp_path / "model", {**TINY_LLAMA, field: value})
+        with pytest.raises(SystemExit) as ended:
+            main(["training", folder, "--sequence-length", "8", "--trace", "--json"])
+        captured = capsys.readouterr()
+        if ended.value.code == 0:
+            assert json.loads(captured.out)["parameters"] > 0
+        else:
+            assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+            assert captured.err.startswith("vramcast: ") and len(captured.err) < 500
+
+
 _TEXTS: dict[int, str] = {}
 
 
@@ -127,7 +226,8 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> int:
     _TEXTS[id(capsys)] = captured.err
     assert captured.out == ""
     assert captured.err.startswith("vramcast: ")
-    assert "Traceback" not in captured.err
+    assert captured.err.count("\n") == 1
+    assert len(captured.err) < 520
     assert isinstance(ended.value.code, int)
     return ended.value.code
 

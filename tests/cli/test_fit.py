@@ -29,7 +29,7 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
 
 @pytest.fixture
 def card() -> tuple[str, ...]:
-    return ("--gpu", "custom", "--gpu-memory", "520MiB")
+    return ("--gpu", "custom", "--gpu-memory", "300MiB")
 
 
 def test_json_of_one_card(capsys: pytest.CaptureFixture[str], tiny_gpt2: str, card: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from cyclopts import App
 from tests.cli.test_commands import modules_after, run
 
 import vramcast
-from vramcast.cli.main import COMMANDS
+from vramcast.cli.main import COMMANDS, main
 
 SIZES = {"batch_size": 2, "sequence_length": 64}
 
@@ -66,15 +66,6 @@ def test_python_dash_m(capfd: pytest.CaptureFixture[str]) -> None:
     assert subprocess.run([sys.executable, "-m", "vramcast", "training"], check=False).returncode == 2
 
 
-def test_a_closed_pipe_is_no_error() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "vramcast", "gpus", "--json"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (141, "")
-
-
 def test_fit_from_python(tiny_gpt2: str) -> None:
     matrix = vramcast.fit(tiny_gpt2, on=["a100-80gb", "rtx-3090"], prices={"rtx-3090": 0.3}, offline=True, **SIZES)
     assert [row.gpu for row in matrix.rows] == ["a100-80gb", "rtx-3090"]
@@ -102,3 +93,18 @@ def test_both_doors_give_the_same_matrix(capsys: pytest.CaptureFixture[str], tin
 def test_an_unknown_field_is_named(ask: object) -> None:
     with pytest.raises(vramcast.InputError, match="batchsize"):
         ask("gpt2", batchsize=8)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("command", "is_the_users"), [("gpt", True), ("measure", True), ("run", True), ("gpus", False)]
+)
+def test_what_runs_a_users_code_leaves_his_environment(
+    monkeypatch: pytest.MonkeyPatch, command: str, is_the_users: bool
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "PYDANTIC_DISABLE_PLUGINS"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    before = dict(os.environ)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert (dict(os.environ) == before) == is_the_users

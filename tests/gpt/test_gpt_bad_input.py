@@ -12,19 +12,27 @@ import pytest
 from micro_model import MICRO, Train
 
 from vramcast.errors import InputError, VramcastError
+from vramcast.gpt.report import Silence
 from vramcast.gpt.run_folder import RunFolder
 
 
 def test_settings_that_do_not_go_together(run_training: Train, models_dir: Path, tmp_path: Path) -> None:
     uneven = tmp_path / "uneven.json"
     uneven.write_text(json.dumps(MICRO | {"n_head": 3}))
+    quantized = tmp_path / "quantized.json"
+    quantized.write_text(json.dumps(MICRO | {"quantization_config": {"quant_method": "gptq"}}))
     short = tmp_path / "short.txt"
     short.write_text("the tape\n")
     for settings, says in (
         ({"config": str(uneven)}, "n_embd=32: is not divisible by n_head=3"),
         ({"config": None}, "--config=None"),
-        ({"config": "no-such-preset"}, "no preset, file or folder of that name"),
-        ({"config": "configs/no-such.json"}, "no preset, file or folder of that name"),
+        ({"config": "no-such-preset"}, "^--config='no-such-preset': no preset, file or folder of that name"),
+        (
+            {"config": "configs/no-such.json"},
+            "^--config='configs/no-such.json': no preset, file or folder of that name",
+        ),
+        ({"config": str(tmp_path)}, r"^--config='.*: this folder has no config\.json"),
+        ({"config": str(quantized)}, r"^quantization_config='gptq': its weights are quantised"),
         ({"input": short}, "fewer than one sequence of 32"),
         ({"sequence_length": 33}, "learned positions up to its context length 32"),
         ({"vocab_size": 100}, "at least 256 tokens"),
@@ -32,7 +40,7 @@ def test_settings_that_do_not_go_together(run_training: Train, models_dir: Path,
         ({"tokenizer": "no-such-file"}, r"has no tokenizer\.json"),
         ({"precision": "amp-fp16"}, "needs a GPU"),
         ({"attention": "flash"}, "needs a GPU"),
-        ({"pretrained": str(tmp_path)}, r"no config\.json"),
+        ({"pretrained": str(tmp_path)}, r"^--from='.*: this folder has no config\.json"),
         ({"pretrained": "no-such-folder"}, "no such folder"),
         ({"pretrained": str(tmp_path), "config": "tiny"}, "leave out --config or --from"),
         ({"gpu": "no-such-card"}, "not in the hardware file"),
@@ -122,6 +130,37 @@ def test_a_full_disk_loses_nothing(run_training: Train, text: Path, micro: str, 
     assert after == {name: data for name, data in before.items() if name != "m/log.jsonl"}
     assert run_training(max_iters=4).resumed_from == 2
     assert snapshot(models_dir)["m/log.jsonl"].count(b"\n") == 4
+
+
+class Notes(Silence):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Something that a user should know."""
+        self.told.append(text)
+
+
+@pytest.mark.parametrize("cut", [3, 30], ids=["in the last line", "in the line before"])
+def test_a_log_that_was_cut_does_not_end_a_run(run_training: Train, models_dir: Path, cut: int) -> None:
+    run_training(max_iters=2)
+    log = models_dir / "m" / "log.jsonl"
+    log.write_bytes(log.read_bytes()[:-cut])
+    kept = sum(line.endswith(b"}") for line in log.read_bytes().splitlines())
+    notes = Notes()
+    assert run_training(notes, max_iters=4).step == 4
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [*range(1, kept + 1), 3, 4]
+    assert sum("log.jsonl: a line is cut or damaged and left out (line " in told for told in notes.told) == 1
+    assert run_training(notes := Notes(), max_iters=6).step == 6
+    assert not any("log.jsonl" in told for told in notes.told)
+
+
+def test_the_unquantised_model_may_be_trained(run_training: Train, tmp_path: Path) -> None:
+    quantized = tmp_path / "quantized.json"
+    quantized.write_text(json.dumps(MICRO | {"quantization_config": {"quant_method": "gptq"}}))
+    assert run_training(config=str(quantized), ignore_quantization=True, max_iters=1).step == 1
 
 
 def test_errors_are_for_users() -> None:

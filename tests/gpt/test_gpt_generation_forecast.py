@@ -130,8 +130,8 @@ def test_half_precision_is_named_where_it_fits(monkeypatch: pytest.MonkeyPatch) 
     asked = GenerateSettings(prompt="x", max_new_tokens=20, forecast=True, gpu="rtx-3060")
     half = forecast_generation(asked.model_copy(update={"precision": "bf16"}), config, 9, Silence())
     assert half is not None
-    enough = half.device_used_bytes + half.context_uncertainty_bytes
-    card = find_gpu("rtx-3060").model_copy(update={"memory_total_bytes": enough})
+    enough = half.device_used_bytes_high
+    card = find_gpu("rtx-3060").with_memory(enough)
     monkeypatch.setattr("vramcast.gpt.generation_forecast.gpu_present", lambda: card)
     with pytest.raises(DoesNotFitError) as refused:
         forecast_generation(asked, config, 9, Silence())
@@ -147,5 +147,5 @@ def test_stdout_is_text_alone(trained: Path, capsys: pytest.CaptureFixture[str])
         assert ended.value.code == 0
         said.append(capsys.readouterr())
     assert said[0].out == said[1].out
-    assert "FITS  device used" not in said[0].err
-    assert "FITS  device used" in said[1].err
+    assert "FITS  needs" not in said[0].err
+    assert "FITS  needs" in said[1].err

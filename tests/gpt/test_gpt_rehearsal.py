@@ -1,7 +1,7 @@
 """The forecast of one of several processes: what torch's wrappers take, rehearsed on one rank."""
 
-import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -148,7 +148,7 @@ def test_spreading_is_the_first_switch() -> None:
                 update={"device_used_bytes": used, "verdict": "fits" if used <= limit else "does_not_fit"}
             )
 
-        gpu = CARD.model_copy(update={"memory_total_bytes": limit})
+        gpu = CARD.with_memory(limit)
         return flags_that_fit_spread(job, gpu, how, spread, alone)
 
     assert named("ddp", 50) == "--distributed fsdp"
@@ -168,20 +168,17 @@ class Two(SimpleNamespace):
 @pytest.mark.slow
 def test_what_one_of_several_cannot_hold_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     config = named_config(TrainSettings(name="m", input=Path("text"), config="tiny_char"))
-    asked = TrainSettings(name="m", input=Path("text"), distributed="fsdp", batch_size=64)
+    asked = TrainSettings(name="m", input=Path("text"), distributed="fsdp", batch_size=4096)
     job = training_job(asked, config)
-    full = rehearsed(config, 2, distributed="fsdp", batch_size=64, checkpointing="full")
-    small = custom_gpu(full.device_used_bytes + full.context_uncertainty_bytes)
+    full = rehearsed(config, 2, distributed="fsdp", batch_size=4096, checkpointing="full")
+    small = custom_gpu(full.device_used_bytes_high)
     monkeypatch.setattr("vramcast.gpt.forecast_first.gpu_present", lambda: small)
     with pytest.raises(DoesNotFitError) as refused:
         forecast_first(asked, job, config, cast(Accelerator, Two()), Silence())
     assert refused.value.forecast.settings["processes"] == 2
     assert refused.value.flags is not None
-    words = refused.value.flags.split()
-    thrown = {
-        name[2:].replace("-", "_"): json.loads(f'"{value}"')
-        for name, value in zip(words[::2], words[1::2], strict=True)
-    }
+    written = re.findall(r"--(\S+)(?: (?!--)(\S+))?", refused.value.flags)
+    thrown = {name.replace("-", "_"): value or True for name, value in written}
     changed = TrainSettings.model_validate(asked.model_dump() | thrown)
     assert rehearsed_forecast(changed, training_job(changed, config), config, small, 2).verdict == "fits"
     forced = asked.model_copy(update={"force": True})

@@ -1,47 +1,88 @@
-"""Priors of the CUDA context."""
+"""The CUDA context: readings, and what they make likely for other cards."""
 
 import pytest
 
 from vramcast.errors import InputError
 from vramcast.hardware import GPU, all_gpus, cuda_context_bytes, custom_gpu, find_gpu
-from vramcast.hardware.context import architecture_of
+from vramcast.hardware.gpu import architecture_of
 from vramcast.units import GIB, MIB
 
 
 @pytest.mark.parametrize("gpu", all_gpus(), ids=lambda gpu: gpu.name)
 def test_every_card_has_a_sourced_band(gpu: GPU) -> None:
     context = cuda_context_bytes(gpu)
-    assert 250 * MIB < context.initial_bytes < context.bytes < 700 * MIB
-    assert 100 * MIB < context.uncertainty_bytes < context.bytes
-    assert "https://" in context.source
+    assert 0 < context.low_bytes < context.bytes < context.high_bytes < 1600 * MIB
+    assert context.low_bytes <= context.initial_bytes <= context.bytes
+    farther = max(context.high_bytes - context.bytes, context.bytes - context.low_bytes)
+    assert context.uncertainty_bytes == farther > 15 * MIB
+    assert context.source
 
 
 @pytest.mark.parametrize(
-    ("name", "reading_mib"),
-    [("rtx-3090", 256), ("rtx-6000-ada", 426), ("b200", 612)],
+    ("name", "readings_mib"),
+    [
+        ("t4", (120, 154)),
+        ("l4", (255,)),
+        ("rtx-a6000", (309, 317)),
+        ("rtx-4090", (416,)),
+        ("rtx-6000-ada", (426,)),
+        ("l40s", (421, 517)),
+        ("a10g", (465,)),
+        ("rtx-5090", (614, 654)),
+        ("h200", (670,)),
+        ("b200", (612, 712)),
+    ],
 )
-def test_readings_named_as_sources_lie_in_the_band(name: str, reading_mib: int) -> None:
+def test_readings_lie_in_the_band(name: str, readings_mib: tuple[int, ...]) -> None:
     context = cuda_context_bytes(find_gpu(name))
-    assert abs(context.initial_bytes - reading_mib * MIB) <= context.uncertainty_bytes
+    assert context.low_bytes + 15 * MIB <= min(readings_mib) * MIB
+    assert max(readings_mib) * MIB <= context.high_bytes - 15 * MIB
 
 
-def test_data_centre_cards_take_more_than_consumer_cards() -> None:
-    consumer, a100, h100 = (cuda_context_bytes(find_gpu(name)).bytes for name in ("rtx-3060-12gb", "a100-80gb", "h100"))
-    assert consumer < a100 < h100
+@pytest.mark.parametrize(("name", "mib"), [("rtx-3090", 256), ("rtx-6000-ada", 426), ("b200", 612)])
+def test_before_a_kernel_it_is_the_bare_context(name: str, mib: int) -> None:
+    assert cuda_context_bytes(find_gpu(name)).initial_bytes == mib * MIB
 
 
-def test_first_step_loads_kernels() -> None:
-    context = cuda_context_bytes(find_gpu("a100-80gb"))
-    assert (context.initial_bytes, context.bytes) == (425 * MIB, 525 * MIB)
+def test_the_best_estimate_is_the_median() -> None:
+    assert cuda_context_bytes(find_gpu("rtx-4090")).bytes == 473 * MIB
+    assert cuda_context_bytes(find_gpu("a10g")) == cuda_context_bytes(find_gpu("a10"))
 
 
-def test_custom_gpu_takes_the_figure_of_its_capability() -> None:
-    assert cuda_context_bytes(custom_gpu(GIB, (9, 0))) == cuda_context_bytes(find_gpu("h100"))
+def test_it_grows_with_the_card() -> None:
+    names = ("t4", "rtx-3090", "rtx-4090", "h100-sxm", "b200")
+    figures = [cuda_context_bytes(find_gpu(name)).bytes for name in names]
+    assert figures == sorted(figures)
+
+
+def test_eager_loading_lies_outside() -> None:
+    """1580 MiB of 2023: all kernels loaded at once."""
+    assert cuda_context_bytes(find_gpu("a100-80gb")).high_bytes < 1000 * MIB
+
+
+def test_a_card_nobody_read_lies_between_its_neighbours() -> None:
+    between, below, above = (cuda_context_bytes(find_gpu(name)) for name in ("rtx-4080", "l4", "rtx-4090"))
+    assert (between.low_bytes, between.high_bytes) == (below.low_bytes, above.high_bytes)
+    assert "l4, rtx-4090" in between.source
+    smaller = cuda_context_bytes(find_gpu("rtx-4060"))  # 24 multiprocessors, an L4 has 58
+    assert smaller.low_bytes == pytest.approx(below.low_bytes * 24 / 58, abs=MIB)
+    assert smaller.high_bytes == below.high_bytes
+    assert smaller.bytes == pytest.approx((smaller.low_bytes + smaller.high_bytes) / 2, abs=MIB)
+
+
+def test_a_custom_card_has_the_band_of_its_capability() -> None:
+    custom = cuda_context_bytes(custom_gpu(GIB, (8, 0)))
+    cards = [cuda_context_bytes(find_gpu(name)) for name in ("a100-40gb", "a100-80gb")]
+    assert custom.low_bytes == min(card.low_bytes for card in cards)
+    assert custom.high_bytes == max(card.high_bytes for card in cards)
+    assert custom.low_bytes < custom.bytes < custom.high_bytes
 
 
 def test_unknown_architecture_is_an_error() -> None:
-    gpu = find_gpu("a100-80gb").model_copy(update={"architecture": "maxwell", "compute_capability": (5, 2)})
-    with pytest.raises(InputError, match=r"no CUDA context is known for maxwell 5\.2; known: pascal 6\.0"):
+    gpu = find_gpu("a100-80gb").model_copy(
+        update={"name": "m40", "architecture": "maxwell", "compute_capability": (5, 2)}
+    )
+    with pytest.raises(InputError, match=r"no CUDA context is known for maxwell 5\.2; known: turing, pascal"):
         cuda_context_bytes(gpu)
 
 

@@ -19,9 +19,11 @@ def test_row_is_sourced_and_in_range(gpu: GPU) -> None:
     assert gpu.date is not None and datetime.date(2026, 1, 1) <= gpu.date
     assert 4 * GIB < gpu.memory_total_bytes < 300 * GIB
     assert gpu.memory_total_bytes % MIB == 0
+    assert gpu.cuda_total_low_bytes <= gpu.cuda_total_bytes <= gpu.cuda_total_high_bytes <= gpu.memory_total_bytes
+    assert gpu.cuda_total_source
     assert gpu.multiprocessor_count is not None and 10 <= gpu.multiprocessor_count <= 304
     assert gpu.memory_bandwidth_bytes_per_second is not None
-    assert 190 * 10**9 < gpu.memory_bandwidth_bytes_per_second < 10**13
+    assert 160 * 10**9 < gpu.memory_bandwidth_bytes_per_second < 10**13
     assert (gpu.compute_capability is not None) == (gpu.vendor == "nvidia")
     assert gpu.verified in ("driver", "datasheet")
 
@@ -136,6 +138,47 @@ def test_no_spelling_means_two_cards() -> None:
     for gpu in all_gpus():
         for spelling in (gpu.name, *gpu.aliases):
             assert find_gpu(spelling) is gpu
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name", "multiprocessors", "mib"),
+    [
+        ("RTX 3060 Ti", "rtx-3060-ti", 38, 8192),
+        ("RTX 3080 Ti", "rtx-3080-ti", 80, 12288),
+        ("RTX 3080 (12GB)", "rtx-3080-12gb", 70, 12288),
+        ("RTX 3090 Ti", "rtx-3090-ti", 84, 24564),
+        ("RTX 3050", "rtx-3050", 20, 8192),
+        ("GTX 1080", "gtx-1080", 20, 8192),
+        ("RTX 4060", "rtx-4060", 24, 8188),
+        ("RTX 4060 Ti 8GB", "rtx-4060-ti-8gb", 34, 8188),
+        ("RTX 4070 Ti", "rtx-4070-ti", 60, 12282),
+        ("RTX 4070 SUPER", "rtx-4070-super", 56, 12282),
+        ("RTX 4070 Ti SUPER", "rtx-4070-ti-super", 66, 16376),
+        ("RTX 4080 SUPER", "rtx-4080-super", 80, 16376),
+        ("RTX 5060", "rtx-5060", 30, 8151),
+        ("RTX 5060 Ti", "rtx-5060-ti-16gb", 36, 16311),
+        ("RTX 5060 Ti 8GB", "rtx-5060-ti-8gb", 36, 8151),
+        ("RTX 5070", "rtx-5070", 48, 12227),
+        ("A2000", "rtx-a2000-6gb", 26, 6138),
+        ("NVIDIA RTX A2000 12GB", "rtx-a2000-12gb", 26, 12282),
+        ("A4500", "rtx-a4500", 56, 20470),
+        ("Quadro RTX 8000", "quadro-rtx-8000", 72, 49152),
+        ("A800", "a800-80gb", 108, 81920),
+        ("H800", "h800-sxm", 132, 81559),
+        ("H20", "h20", 78, 97871),
+        ("B300", "b300", 148, 275040),
+        ("GB10", "gb10", 48, 124610),
+    ],
+)
+def test_cards_people_ask_for_are_known(spelling: str, name: str, multiprocessors: int, mib: int) -> None:
+    gpu = find_gpu(spelling)
+    assert (gpu.name, gpu.multiprocessor_count, gpu.memory_total_bytes) == (name, multiprocessors, mib * MIB)
+
+
+def test_unified_memory_says_what_it_means() -> None:
+    gpu = find_gpu("dgx spark")
+    assert gpu.notes.startswith("Unified memory: the CPU's programs")
+    assert gpu.compute_capability == (12, 1)
 
 
 def test_guide_calls_an_8_gb_card_rtx_2060() -> None:

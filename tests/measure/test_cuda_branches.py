@@ -163,11 +163,14 @@ def test_the_card_present_has_what_is_free_on_it(monkeypatch: pytest.MonkeyPatch
     assert gpu_present() is None
     with virtual_card(monkeypatch), monkeypatch.context() as patch:
         gpu = gpu_present()
-        assert gpu == find_gpu(CARD)
+        row = find_gpu(CARD)
+        assert gpu == row.with_cuda_total(row.cuda_total_bytes, "free on the card that is present", is_read=True)
         _ = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
         fuller = gpu_present()
         assert fuller is not None
-        assert gpu.memory_total_bytes - fuller.memory_total_bytes == 1 << 30
+        assert gpu.cuda_total_bytes - fuller.cuda_total_bytes == 1 << 30
+        assert fuller.cuda_total_low_bytes == fuller.cuda_total_high_bytes == fuller.cuda_total_bytes
+        assert fuller.memory_total_bytes == row.memory_total_bytes
         # A card that is not in the hardware file is one of its compute capability, not an A100.
         patch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H200 MIG 1g.18gb")
         part = gpu_present()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vramcast.errors import MissingExtraError, ModelConfigError, UnknownModelError, VramcastError
 from vramcast.models import load_model, model_from_fields
 from vramcast.models.families import GPT, families
+from vramcast.tapes.structure import structure_of
 
 GPT2 = {"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 8, "vocab_size": 32, "n_positions": 16}
 
@@ -148,8 +149,90 @@ def test_unknown_name(name: str) -> None:
 def test_unknown_name_offers_close_presets() -> None:
     with pytest.raises(UnknownModelError, match=r"model='llama-3-9b'.*did you mean llama-3-8b"):
         load_model("llama-3-9b")
-    with pytest.raises(UnknownModelError, match=r"presets: 150M, .*gpt2, .*tiny_char"):
+    with pytest.raises(UnknownModelError, match=r"model='\?'.*`vramcast models` lists the presets"):
         load_model("?")
+
+
+def test_messages_name_what_the_user_wrote_it_under(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match=r"^--config='llama-3-9b': no preset"):
+        load_model("llama-3-9b", field="--config")
+    with pytest.raises(ModelConfigError, match=r"^--from='/.*: this folder has no config\.json"):
+        load_model(tmp_path, field="--from")
+    (tmp_path / "config.json").write_text(json.dumps({**GPT2, "n_head": 3}))
+    with pytest.raises(ModelConfigError, match=r"^n_embd=8: is not divisible by n_head=3"):
+        load_model(tmp_path, field="--config")
+
+
+def test_what_a_file_is_of_besides_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    fields = {**GPT2, "architectures": ["GPT2ForSequenceClassification"], "auto_map": {"AutoModel": "modeling_x.X"}}
+    path.write_text(json.dumps({**fields, "n_ctx": 16, "_comment": "mine"}))
+    model = load_model(path)
+    assert model.assumptions == (
+        "the file is of GPT2ForSequenceClassification; a head over the vocabulary is counted",
+        "code of its own (auto_map) is not run; transformers' class of gpt2 is",
+        "keys of the configuration that have no effect: n_ctx",
+    )
+    assert model.fields.keys() == {*GPT2, "architectures"}
+    path.write_text(json.dumps({**GPT2, "architectures": ["GPT2LMHeadModel"], "_name_or_path": "x"}))
+    assert load_model(path).assumptions == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"type": "linear", "factor": 2.0}, {"rope_type": "linear", "factor": 2.0}),
+        ({"rope_type": "yarn", "type": "linear"}, {"rope_type": "yarn"}),
+        ({"type": "su"}, {"rope_type": "su"}),
+        (None, None),
+    ],
+)
+def test_the_kind_of_a_rotary_embedding_has_one_name(given: Any, read: Any) -> None:
+    fields = {
+        "model_type": "llama",
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "vocab_size": 9,
+    }
+    named: dict[str, Any] = {"name": "x", "source": "file", "origin": "x"}
+    model = model_from_fields({**fields, "intermediate_size": 9, "rope_scaling": given}, **named)
+    assert model.fields["rope_scaling"] == read
+    phi = {**fields, "model_type": "phi3", "intermediate_size": 9, "rope_scaling": {"type": "su", "long_factor": []}}
+    assert model_from_fields(phi, **named).fields["rope_scaling"] == {"rope_type": "longrope", "long_factor": []}
+
+
+def test_tensors_that_a_model_keeps_for_its_caller_change_its_structure() -> None:
+    named: dict[str, Any] = {"name": "x", "source": "file", "origin": "x"}
+    plain, keeping = (model_from_fields({**GPT2, **more}, **named) for more in ({}, {"output_hidden_states": True}))
+    assert structure_of(plain) != structure_of(keeping)
+    said = model_from_fields({**GPT2, "output_hidden_states": False, "return_dict": False}, **named)
+    assert structure_of(plain) == structure_of(said)
+
+
+def test_an_opt_that_projects_its_embeddings_is_another_structure() -> None:
+    """As published for 350M parameters: two matrices between embeddings of 512 and layers of 1024."""
+    named: dict[str, Any] = {"name": "x", "source": "file", "origin": "x"}
+    fields = {"model_type": "opt", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 9}
+    plain, same, narrow = (
+        structure_of(model_from_fields({**fields, "ffn_dim": 96, **more}, **named))
+        for more in ({}, {"word_embed_proj_dim": 64}, {"word_embed_proj_dim": 32})
+    )
+    assert plain == same
+    assert {name: value for name, value in narrow.items() if name not in plain} == {"word_embed_proj_dim": 32}
+
+
+def test_null_switches_are_read_as_transformers_reads_them() -> None:
+    named: dict[str, Any] = {"name": "x", "source": "file", "origin": "x"}
+    falcon = {
+        "model_type": "falcon",
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "vocab_size": 9,
+    }
+    assert model_from_fields({**falcon, "multi_query": None}, **named).dimensions.num_key_value_heads == 4
+    assert model_from_fields(falcon, **named).dimensions.num_key_value_heads == 1
 
 
 def test_folder_without_config(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from plan_fakes import FakePeaks, affine, tiny_config
 import vramcast
 from vramcast.errors import InputError
 from vramcast.forecast.peaks import PeakSource
+from vramcast.forecast.room import room_of
 from vramcast.hardware import GPU, all_gpus, custom_gpu, find_gpu
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.plan import fit, fit_model
-from vramcast.plan.room import room_of
 from vramcast.units import GIB, KIB, MIB
 
 JOB = TrainingJob(model="tiny", batch_size=8, sequence_length=512)
@@ -105,12 +105,12 @@ def test_all_cards_take_few_replays(fragmentation: float) -> None:
     """At 7 ms a replay and 0.1 ms for live bytes, all cards of the hardware file are to take less than two seconds."""
     sources, source = by_generation(lambda: affine(2 * GIB, MIB, fragmentation))
     matrix = fit(JOB, tiny_config(), all_gpus(), source=source)
-    assert len(matrix.rows) == len(all_gpus()) == 49
+    assert len(matrix.rows) == len(all_gpus()) > 49
     replays = sum(len(fake.peaks_calls) for fake in sources.values())
     live = sum(fake.live_calls for fake in sources.values())
-    assert len(sources) == 11
-    assert replays <= 120  # for 49 cards x 3 answers: as asked, batch, length
-    assert live <= 650
+    assert len(sources) == len({gpu.compute_capability for gpu in all_gpus()})
+    assert replays <= 200  # for all cards x 3 answers: as asked, batch, length
+    assert live <= 1000
     assert 7 * replays + 0.1 * live < 2000
 
 
@@ -162,16 +162,19 @@ def test_a_real_model_on_a_small_card(tiny_gpt2: str) -> None:
     assert row.largest_batch is not None and row.longest_length is not None
     largest = row.largest_batch.largest
     at_largest = vramcast.training(tiny_gpt2, batch_size=largest, sequence_length=128, **card)
+    capacity = room_of(custom_gpu(560 * MIB)).capacity_bytes
+    assert at_largest.peak_reserved_bytes <= capacity
     after = vramcast.training(tiny_gpt2, batch_size=largest + 1, sequence_length=128, **card)
     assert at_largest.peak_reserved_bytes == row.largest_batch.peak_reserved_bytes
     assert at_largest.verdict in ("fits", "tight")
-    assert after.verdict == "does_not_fit"
+    assert after.peak_reserved_bytes > capacity
+    assert row.largest_batch.verdict == at_largest.verdict
     assert (row.longest_length.largest, row.longest_length.stopped_by) == (128, "limit")
     assert row.verdict == vramcast.training(tiny_gpt2, batch_size=2, sequence_length=128, **card).verdict
 
 
 def test_a_real_generation_agrees_with_its_forecast(tiny_llama: str) -> None:
-    card = {"gpu": "custom", "gpu_memory": "526MiB"}
+    card = {"gpu": "custom", "gpu_memory": "100MiB"}
     lengths = {"prompt_length": 100, "max_new_tokens": 4}
     matrix = fit_model(tiny_llama, workload="generation", **lengths, **card)
     forecast = vramcast.generation(tiny_llama, **lengths, **card)

@@ -7,10 +7,11 @@ from rich.console import Console
 
 from vramcast.errors import InputError
 from vramcast.forecast.peaks import PeakSource
+from vramcast.forecast.room import room_of
 from vramcast.hardware import GPU, find_gpu
 from vramcast.job import TrainingJob
 from vramcast.plan import FitMatrix, fit
-from vramcast.units import GIB, MIB
+from vramcast.units import GIB, MIB, format_gib
 from vramcast.views.fit_rows import choice_line, fit_rows, notes
 from vramcast.views.fit_terminal import print_fit
 
@@ -50,7 +51,8 @@ def test_rows_are_by_memory() -> None:
 
 def test_cells() -> None:
     rows = {row.gpu: row for row in fit_rows(a_matrix())}
-    assert rows["a100-80gb"].largest_batch == "76"
+    room = room_of(find_gpu("a100-80gb")).capacity_bytes
+    assert rows["a100-80gb"].largest_batch.rstrip("*") == str((room - 3 * GIB) // GIB)
     assert rows["a100-80gb"].longest_length == "1,024 max"
     assert rows["rtx-3060-12gb"].verdict_text == "FITS"
     assert rows["rtx-2060"].largest_batch == "2"
@@ -60,7 +62,8 @@ def test_cells() -> None:
 
 def test_missing_memory_is_told() -> None:
     [row] = fit_rows(fit(JOB, tiny_config(), [find_gpu("rtx-2060")], source=lambda gpu: affine(8 * GIB, 2 * MIB)))
-    assert row.largest_batch == "0, short of 3.42 GiB"
+    short = 9 * GIB - room_of(find_gpu("rtx-2060")).capacity_bytes
+    assert row.largest_batch == f"0, short of {format_gib(short)}"
     assert row.headroom.startswith("-")
 
 
@@ -72,7 +75,7 @@ def test_a_tight_largest_is_marked_and_explained() -> None:
     matrix = fit(JOB, tiny_config(), [find_gpu("rtx-2060")], source=lambda gpu: affine(0, 64 * 1024))
     [row] = fit_rows(matrix)
     assert row.largest_batch.endswith("*")
-    assert any("uncertainty of the CUDA context" in note for note in notes(matrix))
+    assert any("runs by the best estimate" in note for note in notes(matrix))
 
 
 def test_cards_that_cannot_run_are_explained_once() -> None:

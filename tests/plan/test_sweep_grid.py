@@ -9,11 +9,11 @@ from rich.console import Console
 
 import vramcast
 from vramcast.errors import InputError
+from vramcast.forecast.room import room_of
 from vramcast.hardware import custom_gpu, find_gpu
 from vramcast.job import TrainingJob
 from vramcast.plan import Sweep, sweep, sweep_model
-from vramcast.plan.room import room_of
-from vramcast.units import GIB, MIB
+from vramcast.units import GIB, MIB, format_gib
 from vramcast.views.sweep_csv import sweep_csv
 from vramcast.views.sweep_terminal import print_sweep
 
@@ -34,7 +34,7 @@ def printed(grid: Sweep) -> str:
 
 def test_cells_are_in_order_with_their_peaks() -> None:
     grid = a_sweep()
-    context = room_of(GPU).context_bytes
+    context = room_of(GPU).outside_bytes
     for row in grid.rows:
         expected = GIB + row.batch_size * row.sequence_length * MIB
         assert row.live_bytes == row.peak_allocated_bytes == row.peak_reserved_bytes == expected
@@ -75,7 +75,8 @@ def test_csv_is_the_grid_in_bytes() -> None:
 def test_the_terminal_says_what_it_shows() -> None:
     text = printed(a_sweep())
     assert "device used (nvidia-smi: reserved + CUDA context) on rtx-3060-12gb" in text
-    assert "17.42 GiB x" in text and "9.42 GiB  " in text
+    outside = room_of(GPU).outside_bytes
+    assert f"{format_gib(17 * GIB + outside)} x" in text and f"{format_gib(9 * GIB + outside)}  " in text
     assert "precision bf16" in text
     quick = printed(a_sweep(quick=True))
     assert quick.startswith("live tensors (lower bound of allocated) on rtx-3060-12gb")
@@ -123,14 +124,21 @@ def test_progress_counts_the_cells() -> None:
     assert told == [0, 1]
 
 
+SAME = (
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "device_used_bytes",
+    "device_used_bytes_low",
+    "device_used_bytes_high",
+    "verdict",
+)
+
+
 def test_cells_of_a_real_model_are_its_forecasts(tiny_gpt2: str) -> None:
     card = {"gpu": "custom", "gpu_memory": "600MiB"}
     grid = sweep_model(tiny_gpt2, batch_sizes=[1, 16], sequence_lengths=[64, 128], precision="amp-bf16", **card)
     for row in grid.rows:
         sizes = {"batch_size": row.batch_size, "sequence_length": row.sequence_length}
         forecast = vramcast.training(tiny_gpt2, precision="amp-bf16", **sizes, **card)
-        assert row.model_dump(exclude={*sizes, "live_bytes"}) == {
-            key: getattr(forecast, key)
-            for key in ("peak_allocated_bytes", "peak_reserved_bytes", "device_used_bytes", "verdict")
-        }
+        assert row.model_dump(exclude={*sizes, "live_bytes"}) == {key: getattr(forecast, key) for key in SAME}
         assert row.live_bytes <= forecast.peak_allocated_bytes

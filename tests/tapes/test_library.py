@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -14,10 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tapes.tape_fakes import STRUCTURE, key_of, make_tape, rewritten
 
+from vramcast.errors import MissingExtraError
+from vramcast.forecast.training_tapes import found_or_recorded
 from vramcast.tapes import Tape, TapeError, library
 from vramcast.tapes.archive import INDEX, Archive, archive_bytes, archive_name, content_bytes, entry_name
+from vramcast.tapes.format import dump
+from vramcast.tapes.inventory import tape_files
 from vramcast.tapes.key import settings_digest
-from vramcast.tapes.library import cache_folder, find_tapes, keep_tape, recorder_digest
+from vramcast.tapes.library import cache_folder, find_tapes, keep_tape, recorder_digest, whole_tape
 
 
 def write_archive(folder: Path, data: bytes, name: str = archive_name("gpt2", key_of())) -> Archive:
@@ -182,6 +187,23 @@ class TestFinding:
         assert list(find_tapes(key_of())) == []
 
 
+def other_version(data: bytes) -> bytes:
+    return gzip.compress(json.dumps({**json.loads(gzip.decompress(data)), "version": 0}).encode())
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda data: data[:-9],
+    "cut in the middle": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "one bit": lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:],
+    "zeros": lambda data: bytes(len(data)),
+    "text": lambda data: b"no tape",
+    "other JSON": lambda data: gzip.compress(b"[1]"),
+    "nested too deeply": lambda data: gzip.compress(b"[" * 100_000),
+    "another version": other_version,
+}
+
+
 class TestCache:
     def test_is_read_by_later_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tape = make_tape(key_of())
@@ -200,13 +222,63 @@ class TestCache:
         assert list(find_tapes(key_of())) == [tape]
         assert (tmp_path / "file").read_text() == "in the way"
 
-    def test_a_damaged_file_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+    def test_a_damaged_file_is_recorded_anew(
+        self, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tape = make_tape(key_of())
+        path = keep_tape(tape)
+        assert path is not None
+        whole = path.read_bytes()
+        path.write_bytes(damage(whole))
+        monkeypatch.setattr(library, "_REMEMBERED", {})
+        assert list(find_tapes(key_of())) == []
+        assert [(file.origin, file.number_of_tapes) for file in tape_files()] == [("damaged", 0)]
+        assert found_or_recorded([key_of()], lambda found: None, lambda: tape) == tape
+        assert path.read_bytes() == whole
+        monkeypatch.setattr(library, "_REMEMBERED", {})
+        assert list(find_tapes(key_of())) == [tape]
+
+    def test_a_damaged_file_that_another_takes_the_place_of_is_removed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = keep_tape(make_tape(key_of(), size=2))
+        assert path is not None
+        path.write_bytes(b"")
+        monkeypatch.setattr(library, "_REMEMBERED", {})
+        other = keep_tape(make_tape(key_of()))
+        assert other is not None and other != path
+        assert list(path.parent.iterdir()) == [other]
+
+    def test_what_cannot_be_recorded_anew_is_refused_with_the_way_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         path = keep_tape(make_tape(key_of()))
         assert path is not None
         path.write_bytes(path.read_bytes()[:-9])
         monkeypatch.setattr(library, "_REMEMBERED", {})
-        with pytest.raises(TapeError, match=path.name):
-            list(find_tapes(key_of()))
+
+        def record() -> Tape:
+            raise MissingExtraError("a job whose tape is not there", "record")
+
+        with pytest.raises(MissingExtraError, match=r"pip install 'vramcast\[record\]'"):
+            found_or_recorded([key_of()], lambda found: None, record)
+
+    def test_a_folder_in_the_place_of_a_tape_does_no_harm(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tape = make_tape(key_of())
+        path = keep_tape(tape)
+        assert path is not None
+        path.unlink()
+        path.mkdir()
+        monkeypatch.setattr(library, "_REMEMBERED", {})
+        assert found_or_recorded([key_of()], lambda found: None, lambda: tape) == tape
+
+    @settings(deadline=None)
+    @given(place=st.integers(0, len(dump(make_tape(key_of()))) - 1), bits=st.integers(1, 255))
+    def test_no_changed_byte_is_read(self, place: int, bits: int) -> None:
+        path = keep_tape(make_tape(key_of()))
+        assert path is not None
+        data = bytearray(path.read_bytes())
+        data[place] ^= bits
+        path.write_bytes(data)
+        library._recorded_tape.cache_clear()
+        assert whole_tape(path) is None
 
     def test_another_release_of_torch_has_another_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         here = cache_folder()

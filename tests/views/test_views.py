@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from vramcast.forecast import BreakdownItem, Forecast, Instant
+from vramcast.forecast.uncertainty import Uncertainty
 from vramcast.timeline import CATEGORIES
-from vramcast.units import GIB
+from vramcast.units import GIB, MIB
 from vramcast.views.html import forecast_html
 from vramcast.views.rows import CATEGORY_COLORS, CATEGORY_NAMES, breakdown_rows, peak_rows, verdict_line
 from vramcast.views.terminal import print_forecast
@@ -21,6 +22,15 @@ def a_forecast(**changes: object) -> Forecast:
         "peak_allocated_bytes": 4 * GIB,
         "peak_reserved_bytes": 5 * GIB,
         "device_used_bytes": 6 * GIB,
+        "reserved_bytes_low": 5 * GIB,
+        "reserved_bytes_high": 5 * GIB,
+        "device_used_bytes_low": 6 * GIB - 300 * MIB,
+        "device_used_bytes_high": 6 * GIB + 300 * MIB,
+        "uncertainty": (
+            Uncertainty(
+                name="CUDA context", low_bytes=-300 * MIB, high_bytes=300 * MIB, counts_in="device_used", reason="[a]"
+            ),
+        ),
         "peak_phase": "backward",
         "breakdown": (
             BreakdownItem(category="activations", bytes=3 * GIB),
@@ -50,15 +60,32 @@ def printed(forecast: Forecast, width: int = 120) -> str:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "used", "line"),
+    ("verdict", "low", "high", "line"),
     [
-        ("fits", 6, "FITS  device used 6.00 GiB of 24.00 GiB (rtx-3090), headroom 18.00 GiB"),
-        ("tight", 24, "TIGHT  device used 24.00 GiB of 24.00 GiB (rtx-3090), headroom 0.00 GiB"),
-        ("does_not_fit", 25, "DOES NOT FIT  device used 25.00 GiB of 24.00 GiB (rtx-3090), short of 1.00 GiB"),
+        ("fits", 5.5, 6.25, "FITS  needs 5.50 to 6.25 GiB of 24.00 GiB (rtx-3090), 17.8 GiB free"),
+        ("fits", 6, 6.001, "FITS  needs 6.00 GiB of 24.00 GiB (rtx-3090), 18.0 GiB free"),
+        (
+            "tight",
+            23.5,
+            24.0625,
+            "TIGHT  needs 23.5 to 24.1 GiB of 24.00 GiB (rtx-3090), short by 64.0 MiB at the worst",
+        ),
+        (
+            "does_not_fit",
+            25.5,
+            26,
+            "DOES NOT FIT  needs 25.5 to 26.0 GiB, an rtx-3090 offers 24.00 GiB (short by 1.50 GiB)",
+        ),
+        (
+            "does_not_fit",
+            141,
+            145,
+            "DOES NOT FIT  needs 141 to 145 GiB, an rtx-3090 offers 24.00 GiB (short by 117 GiB)",
+        ),
     ],
 )
-def test_verdict_line(verdict: str, used: int, line: str) -> None:
-    forecast = a_forecast(verdict=verdict, device_used_bytes=used * GIB)
+def test_verdict_line(verdict: str, low: float, high: float, line: str) -> None:
+    forecast = a_forecast(verdict=verdict, device_used_bytes_low=int(low * GIB), device_used_bytes_high=int(high * GIB))
     assert verdict_line(forecast) == line
     assert printed(forecast).startswith(line)
 
@@ -70,6 +97,7 @@ def test_every_peak_says_what_it_compares_with() -> None:
         ("device used", "6.00 GiB"),
     ]
     text = printed(a_forecast())
+    assert "uncertain" in text and "-0.293 GiB, +0.293 GiB" in text and "[a]" in text
     for api in ("torch.cuda.max_memory_allocated()", "torch.cuda.max_memory_reserved()", "nvidia-smi"):
         assert api in text
 

@@ -7,6 +7,7 @@ import torch
 from virtual_gpu_helpers import MIB, live_bytes, virtual_gpu
 
 from vramcast.allocator.replay import replay
+from vramcast.hardware import allocator_capacity_bytes, find_gpu
 
 
 def test_memory_functions_agree_with_the_machine() -> None:
@@ -27,7 +28,7 @@ def test_memory_functions_agree_with_the_machine() -> None:
         torch.cuda.empty_cache()
         assert before - torch.cuda.memory_reserved() == 20 * MIB
         free, total = torch.cuda.mem_get_info()
-        assert total == machine.gpu.memory_total_bytes
+        assert total == machine.gpu.cuda_total_bytes
         assert total - free == torch.cuda.memory_reserved() + machine.context_bytes()
 
 
@@ -55,7 +56,7 @@ def test_properties_come_from_the_gpu() -> None:
         assert torch.cuda.device_count() == 2
         assert torch.cuda.get_device_capability() == (9, 0)
         assert "H100" in torch.cuda.get_device_name()
-        assert torch.cuda.get_device_properties(0).total_memory == machine.gpu.memory_total_bytes
+        assert torch.cuda.get_device_properties(0).total_memory == machine.gpu.cuda_total_bytes
         with torch.cuda.device(1):
             assert torch.zeros(4, device="cuda").device.index == 1
         assert torch.cuda.memory_allocated(1) == 0
@@ -107,3 +108,10 @@ def test_after_an_error_in_a_step_the_phase_is_forward_again() -> None:
         torch.zeros(8).cuda()
         assert machine.timeline.allocations[-1].phase == "forward"
         assert machine.timeline.allocations[-1].category == "inputs"
+
+
+def test_the_out_of_memory_error_names_what_cuda_offers() -> None:
+    words = r"Tried to allocate 64\.00 GiB\. GPU 0 has a total capacity of 23\.64 GiB of which 23\.1\d GiB is free"
+    capacity = allocator_capacity_bytes(find_gpu("rtx-4090"))
+    with virtual_gpu("rtx-4090", capacity_bytes=capacity), pytest.raises(torch.OutOfMemoryError, match=words):
+        torch.empty(64 << 30, dtype=torch.uint8, device="cuda")

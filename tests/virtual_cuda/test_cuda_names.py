@@ -91,7 +91,7 @@ def test_answers(question: Any) -> None:
 
 def test_a_memory_fraction_limits_the_live_allocator() -> None:
     with virtual_gpu("rtx-3090") as machine:
-        total = machine.gpu.memory_total_bytes
+        total = machine.gpu.cuda_total_bytes
         torch.cuda.set_per_process_memory_fraction(0.25)
         assert torch.cuda.get_per_process_memory_fraction() == 0.25
         torch.empty(total // 5, dtype=torch.uint8, device="cuda")

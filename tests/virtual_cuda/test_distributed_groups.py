@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from virtual_gpu_helpers import allocations, event_names, virtual_gpu
 
 from vramcast.errors import InputError
+from vramcast.hardware import nccl_bytes
 from vramcast.virtual_cuda.patches.distributed_environment import distributed_environment
 
 
@@ -184,11 +185,15 @@ def test_spawn_runs_the_first_process_here() -> None:
     with virtual_gpu() as machine:
         torch.multiprocessing.spawn(worker, args=(4,), nprocs=4)
         assert ranks == [(0, 4)]
-        assert machine.assumptions.sentences()[0].startswith("the first of 4 processes was run in place of all,")
+        assert machine.assumptions.sentences()[0].startswith("process 0 of 4 was run in place of all,")
 
 
 def test_what_is_assumed_is_said() -> None:
     with one_rank(8, rank=2) as machine:
         sentences = machine.assumptions.sentences()
         assert sentences[0].startswith("rank 2 of 8 processes was simulated")
-        assert sentences[1].startswith("NCCL's own buffers are outside")
+        assert machine.world_size == 8
+    forecast = machine.forecast()
+    nccl = nccl_bytes(machine.gpu, 8)
+    assert forecast.device_used_bytes - forecast.peak_reserved_bytes == machine.context_bytes() + nccl.bytes
+    assert any(line.startswith("NCCL's buffers") for line in forecast.assumptions)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
+from vramcast.cli.showing import check_strict, code_of
 from vramcast.errors import InputError
 from vramcast.job import GenerationOptions, TrainingOptions
 from vramcast.plan import fit_model, parse_prices, read_prices
@@ -14,7 +15,6 @@ from vramcast.plan.ask import Workload
 from vramcast.views.fit_terminal import print_fit
 from vramcast.views.progress_line import progress_line
 
-EXIT_DONE, EXIT_DOES_NOT_FIT = 0, 1
 _OPTIONS: dict[str, type[TrainingOptions] | type[GenerationOptions]] = {
     "training": TrainingOptions,
     "generation": GenerationOptions,
@@ -60,9 +60,13 @@ def fit(
         bool, Parameter(name="--json", negative="", help="Print the matrix as JSON (integers of bytes), nothing else.")
     ] = False,
     check: Annotated[bool, Parameter(negative="", help="Exit with code 1 if it fits none of the cards.")] = False,
+    strict: Annotated[
+        bool, Parameter(negative="", help="With --check: exit with code 1 also where it is tight on the best of them.")
+    ] = False,
     offline: Annotated[bool, Parameter(negative="", help="Never ask the Hugging Face Hub.")] = False,
 ) -> int:
     """On which GPU MODEL fits, the largest batch and the longest sequence on each, and the cheapest that will do."""
+    check_strict(check, strict)
     prices = (read_prices(price_file) if price_file is not None else {}) | parse_prices(price)
     fields = _given(workload, options)
     with progress_line() as progress:
@@ -71,7 +75,7 @@ def fit(
         print(json_library.dumps(matrix.to_dict()))
     else:
         print_fit(matrix, Console())
-    return EXIT_DOES_NOT_FIT if check and matrix.choice is None else EXIT_DONE
+    return code_of(None if matrix.choice is None else matrix.choice.verdict, check, strict)
 
 
 def _given(workload: str, options: FitOptions) -> dict[str, Any]:

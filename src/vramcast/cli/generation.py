@@ -4,8 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag, TraceFlag
-from vramcast.cli.showing import code_of, print_json, progress_on_terminal
+from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag, StrictFlag, TraceFlag
+from vramcast.cli.showing import check_strict, code_of, print_json, progress_on_terminal
 from vramcast.compute import GenerationTime, decode_time
 from vramcast.forecast.answer import GenerationAnswer, generation_answer
 from vramcast.job import GenerationJob, GenerationOptions
@@ -23,9 +23,11 @@ def generation(
     trace: TraceFlag = False,
     json: JsonFlag = False,
     check: CheckFlag = False,
+    strict: StrictFlag = False,
     offline: OfflineFlag = False,
 ) -> int:
-    """Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache; time of each token."""
+    """Memory to generate with MODEL: weights, prefill, and decoding with a key-value cache; least time of each token."""
+    check_strict(check, strict)
     job = GenerationJob(model=model, **options.model_dump())
     with progress_on_terminal() as progress:
         answer = generation_answer(job, offline=offline, trace=trace, progress=progress)
@@ -34,7 +36,7 @@ def generation(
         print_json({**answer.forecast.to_dict(), "time": None if took is None else took.to_dict()})
     else:
         _print(answer, took)
-    return code_of(answer.forecast, check)
+    return code_of(answer.forecast.verdict, check, strict)
 
 
 def _time(answer: GenerationAnswer, job: GenerationJob, allow_tf32: bool) -> GenerationTime | None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from vramcast.cli.parameters import EXIT_DONE, EXIT_INTERRUPTED, CheckFlag, JsonFlag
-from vramcast.cli.showing import code_of, print_json
+from vramcast.cli.parameters import EXIT_INTERRUPTED, CheckFlag, JsonFlag, StrictFlag
+from vramcast.cli.showing import check_strict, code_of, print_json
 from vramcast.errors import InputError
-from vramcast.forecast.engine import run_script
-from vramcast.hardware import allocator_capacity_bytes
+from vramcast.forecast.engine import require_torch_for_scripts
+from vramcast.forecast.room import room_of
 from vramcast.job.script import ScriptOptions
+from vramcast.script_process import Request, run_on_ranks
+from vramcast.script_process.lost_answer import gpu_of
 
 if TYPE_CHECKING:
-    from vramcast.dry_run import DryRun
-
-EXIT_SCRIPT_FAILED = 1
+    from vramcast.forecast.script_run import ScriptRun
 
 
 def run(
@@ -37,24 +38,38 @@ def run(
     ] = None,
     json: JsonFlag = False,
     check: CheckFlag = False,
+    strict: StrictFlag = False,
 ) -> int:
     """Run a training or generation script, unmodified, on a virtual GPU: peaks, live memory by source line, the line that fails.
 
     Options stand before the script's name; what follows it belongs to the script.
     """
+    check_strict(check, strict)
     if module is None and not words:
         raise InputError("script", "", "give the path of a Python script, or -m and a module")
     target, arguments = (words[0], words[1:]) if module is None else (module, words)
     _check_outputs(timeline, snapshot)
-    done = run_script(target, arguments, options, is_module=module is not None)
-    if done.error is not None:
-        _print_error(done.error)
+    require_torch_for_scripts()
+    room_of(gpu_of(options), margin=options.margin)
+    request = Request(
+        target=target,
+        arguments=arguments,
+        is_module=module is not None,
+        options=options,
+        timeline=None if timeline is None else timeline.absolute(),
+        snapshot=None if snapshot is None else snapshot.absolute(),
+        prints_to_stderr=json,
+    )
+    watched = run_on_ranks(request, os.environ)
     if json:
-        print_json(done.answer.to_dict())
+        print_json(watched.answer.to_dict())
     else:
-        _print(done)
-    _write(done, timeline, snapshot)  # last: an answer that took a while is not lost with a full disk
-    return _code(done, check)
+        _print(watched.answer)
+    if watched.refusal is not None:  # last: an answer that took a while is not lost with a full disk
+        raise InputError.of_message(watched.refusal)
+    if watched.answer.ended == "interrupted":
+        return EXIT_INTERRUPTED
+    return code_of(watched.answer.verdict, check, strict)
 
 
 def _check_outputs(timeline: Path | None, snapshot: Path | None) -> None:
@@ -77,63 +92,9 @@ def _check_snapshot(path: Path) -> None:
         raise InputError("snapshot", str(path), f"cannot be written: {error.strerror}") from error
 
 
-def _write(done: DryRun, timeline: Path | None, snapshot: Path | None) -> None:
-    machine = done.machine
-    if timeline is not None:
-        from vramcast.forecast.memory_curve import memory_curve
-        from vramcast.views.script_rows import ending_line, line_label
-        from vramcast.views.timeline_file import curve_points, write_timeline
-
-        curve = memory_curve(
-            machine.timeline, machine.allocator_config, machine.capacity_bytes, points=curve_points(timeline)
-        )
-        write_timeline(
-            timeline,
-            curve,
-            f"{done.answer.script}: {ending_line(done.answer)}",
-            gpu_memory_bytes=machine.gpu.memory_total_bytes,
-            capacity_bytes=allocator_capacity_bytes(machine.gpu),
-            live_lines=[(line_label(line), line.bytes) for line in done.answer.live_lines],
-        )
-    if snapshot is not None:
-        from vramcast.allocator.snapshot_writer import write_snapshot
-
-        try:
-            assert machine.source_lines is not None
-            write_snapshot(
-                machine.timeline,
-                snapshot,
-                config=machine.allocator_config,
-                capacity_bytes=machine.capacity_bytes,
-                code_lines=machine.source_lines.of_allocations,
-            )
-        except OSError as error:
-            raise InputError("snapshot", str(snapshot), f"cannot be written: {error.strerror}") from error
-
-
-def _print_error(error: BaseException) -> None:
-    import sys
-
-    from vramcast.dry_run.traceback import script_traceback
-
-    if not isinstance(error, SystemExit):
-        print(script_traceback(error), file=sys.stderr, end="")
-    elif error.code is not None and not isinstance(error.code, int):
-        print(error.code, file=sys.stderr)
-
-
-def _print(done: DryRun) -> None:
+def _print(answer: ScriptRun) -> None:
     from rich.console import Console
 
     from vramcast.views.script_terminal import print_script_run
 
-    print_script_run(done.answer, Console())
-
-
-def _code(done: DryRun, check: bool) -> int:
-    if done.answer.ended == "interrupted":
-        return EXIT_INTERRUPTED
-    # A gate that nothing went through is not passed.
-    if done.answer.failed or (check and done.answer.peak_allocated_bytes == 0):
-        return EXIT_SCRIPT_FAILED
-    return code_of(done.answer, check) if check else EXIT_DONE
+    print_script_run(answer, Console())

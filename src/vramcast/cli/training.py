@@ -5,8 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag, TraceFlag
-from vramcast.cli.showing import code_of, print_json, progress_on_terminal
+from vramcast.cli.parameters import TIME_GROUP, CheckFlag, JsonFlag, ModelArgument, OfflineFlag, StrictFlag, TraceFlag
+from vramcast.cli.showing import check_strict, code_of, print_json, progress_on_terminal
 from vramcast.compute import TimeOptions, TrainingTime, training_time
 from vramcast.forecast.answer import TrainingAnswer, training_answer
 from vramcast.job import TrainingJob, TrainingOptions
@@ -18,7 +18,7 @@ class TimeFlags(TimeOptions):
     price_per_gpu_hour: Annotated[
         Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, Parameter(alias="--price")
     ] = None
-    """Price of one GPU for one hour, in any currency."""
+    """Price of one GPU for one hour, in any currency. Without an MFU the cost is one at the least, made from a lower bound."""
 
 
 def training(
@@ -30,9 +30,11 @@ def training(
     trace: TraceFlag = False,
     json: JsonFlag = False,
     check: CheckFlag = False,
+    strict: StrictFlag = False,
     offline: OfflineFlag = False,
 ) -> int:
     """Memory to train MODEL: peaks, what they are made of, whether they fit the GPU; FLOPs, time and cost."""
+    check_strict(check, strict)
     time.check_together()
     with progress_on_terminal() as progress:
         answer = training_answer(
@@ -43,7 +45,7 @@ def training(
         print_json({**answer.forecast.to_dict(), "time": None if took is None else took.to_dict()})
     else:
         _print(answer, took)
-    return code_of(answer.forecast, check)
+    return code_of(answer.forecast.verdict, check, strict)
 
 
 def _time(answer: TrainingAnswer, time: TimeFlags) -> TrainingTime | None:

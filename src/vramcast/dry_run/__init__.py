@@ -1,7 +1,8 @@
-"""[torch] `vramcast run`: a user's script, unmodified, on a virtual GPU.
+"""[torch] The script's side of `vramcast run`: a user's script, unmodified, on a virtual GPU.
 
-`launch` runs a file or a module as Python would, `stopping` ends it after so many optimizer steps, `files` notes what it writes, and
-`run` puts them on a `VirtualGPU` and makes the answer.
+`child` is the process that `vramcast.script_process` starts and watches. In it `run` puts a script on a `VirtualGPU`: `launch` runs it as
+Python would, `launchers` follows what would start more processes, `stopping` ends it after so many optimizer steps, `forks` and
+`native_writers` see what Python does not tell, `answer` makes the answer, and `outputs` the files that were asked for beside it.
 """
 
 from vramcast.dry_run.launch import Launch

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from pathlib import Path
 
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 _OWN_FOLDER = str(Path(__file__).parent.parent)
 
 
@@ -17,6 +19,13 @@ def script_traceback(error: BaseException) -> str:
         chain.stack = traceback.StackSummary.from_list(kept)
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
     return "".join(whole.format())
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file is the user's own: not vramcast's, not the standard library's, not an installed package's."""
+    if _is_ours(filename) or filename.startswith("<") or "site-packages" in filename:
+        return False
+    return not filename.startswith(_STANDARD_LIBRARY)
 
 
 def _is_ours(filename: str) -> bool:

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, field_serializer
 
-from vramcast.allocator import AllocatorConfig
 from vramcast.errors import InputError, MissingExtraError
 from vramcast.explain.formula import PeakFormula, peak_formula
 from vramcast.explain.textbook_json import textbook_json
@@ -80,7 +79,7 @@ def explain_model(model: str, *, offline: bool = False, progress: Progress | Non
 
 def explanation_of(answer: TrainingAnswer, *, offline: bool = False, progress: Progress | None = None) -> Explanation:
     """Explain a job that was answered; errors as for `explain_model`."""
-    readings = _readings(answer)
+    readings = answer.readings
     live = readings.live_at_peak()
     youngest, block_bytes = live[-1]
     formula, why_no_formula = _formula(answer, offline)
@@ -103,16 +102,6 @@ def explanation_of(answer: TrainingAnswer, *, offline: bool = False, progress: P
     )
 
 
-def _readings(answer: TrainingAnswer) -> Readings:
-    """The replay behind the forecast: without a limit, or within the card where only that fits."""
-    config = AllocatorConfig(expandable_segments=answer.job.expandable_segments)
-    forecast = answer.forecast
-    readings = answer.source.read(config)
-    if readings.peak_reserved_bytes == forecast.peak_reserved_bytes:
-        return readings
-    return answer.source.read(config, forecast.gpu_memory_bytes - forecast.context_bytes)
-
-
 def _step(readings: Readings) -> int:
     before = readings.marks_before_peak
     return before.count("after_step") + ("after_load" in before)
@@ -122,7 +111,8 @@ def _formula(answer: TrainingAnswer, offline: bool) -> tuple[PeakFormula | None,
     source = answer.source
     if not isinstance(source, TapeSource):
         return None, "the job was traced at full size, which gives numbers and no formula"
-    dimensions = load_model(answer.job.model, offline=offline).dimensions
+    job = answer.job
+    dimensions = load_model(job.model, offline=offline, ignore_quantization=job.ignore_quantization).dimensions
     capability = answer.gpu.kernel_capability
     allocated = answer.forecast.peak_allocated_bytes
     return peak_formula(source.bound, capability, allocated, dimensions.context_length), ""

@@ -5,9 +5,11 @@ from typing import Literal, NamedTuple
 from vramcast.allocator import AllocatorConfig
 from vramcast.errors import InputError
 from vramcast.forecast import engine
-from vramcast.forecast.build import build_forecast
+from vramcast.forecast.build import Built, build_forecast
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.generation_tapes import bound_generation
+from vramcast.forecast.job_room import room_for
+from vramcast.forecast.readings import Readings
 from vramcast.forecast.source import RecordedSource, Source, TapeSource, about_attention
 from vramcast.forecast.training_tapes import NoTape, bound_training
 from vramcast.hardware import GPU, custom_gpu, find_gpu
@@ -17,12 +19,15 @@ from vramcast.progress import Progress
 from vramcast.units import parse_bytes
 
 DEFAULT_SEQUENCE_LENGTH = 1024
+NOT_SETTINGS = {"model", "gpu", "gpu_memory"}
+"""Fields that are no settings of a job."""
 
 
 class TrainingAnswer(NamedTuple):
     """The forecast of a training job, and what else can be read off the same replay."""
 
     forecast: Forecast
+    readings: Readings
     source: Source
     job: TrainingJob
     """With its sequence length filled in."""
@@ -61,12 +66,12 @@ def training_answer(
     """The forecast of a training job together with its source; arguments and errors as for `training_forecast`."""
     job, config, gpu = checked_training(job, offline)
     source = training_source(job, config, gpu, trace=trace, progress=progress)
-    return TrainingAnswer(forecast_from(source, job, "training", config, gpu, progress), source, job, gpu)
+    return TrainingAnswer(*built_from(source, job, "training", config, gpu, progress), source, job, gpu)
 
 
 def checked_training(job: TrainingJob, offline: bool = False) -> tuple[TrainingJob, ModelConfig, GPU]:
     """The job with its sequence length filled in, its model and its GPU; errors as for `training_forecast`."""
-    config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
+    config, gpu = _model_of(job, offline), resolve_gpu(job.gpu, job.gpu_memory)
     sequence_length = job.sequence_length or min(config.dimensions.context_length, DEFAULT_SEQUENCE_LENGTH)
     check_length(config, "sequence_length", sequence_length)
     return job.model_copy(update={"sequence_length": sequence_length}), config, gpu
@@ -129,9 +134,13 @@ def generation_answer(
 
 def checked_generation(job: GenerationJob, offline: bool = False) -> tuple[ModelConfig, GPU]:
     """The model and the GPU of a job that can be run; errors as for `training_forecast`."""
-    config, gpu = load_model(job.model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
+    config, gpu = _model_of(job, offline), resolve_gpu(job.gpu, job.gpu_memory)
     check_length(config, "prompt_length + max_new_tokens", job.prompt_length + job.max_new_tokens)
     return config, gpu
+
+
+def _model_of(job: TrainingJob | GenerationJob, offline: bool) -> ModelConfig:
+    return load_model(job.model, offline=offline, ignore_quantization=job.ignore_quantization)
 
 
 def forecast_from(
@@ -141,14 +150,33 @@ def forecast_from(
     config: ModelConfig,
     gpu: GPU,
     progress: Progress | None = None,
+    *,
+    world_size: int = 1,
 ) -> Forecast:
-    """The forecast that a source gives on a card at hand; the job must be a checked one, its own `gpu` is not looked at."""
+    """The forecast that a source gives on a card at hand, as one of several where the source is one process of them.
+
+    The job must be a checked one; its own `gpu` is not looked at.
+    """
+    return built_from(source, job, workload, config, gpu, progress, world_size=world_size).forecast
+
+
+def built_from(
+    source: Source,
+    job: TrainingJob | GenerationJob,
+    workload: Literal["training", "generation"],
+    config: ModelConfig,
+    gpu: GPU,
+    progress: Progress | None = None,
+    *,
+    world_size: int = 1,
+) -> Built:
+    """As `forecast_from`, with the replay that the forecast was read from."""
     return build_forecast(
         source,
-        gpu,
+        room_for(job, config, gpu, world_size),
         workload=workload,
         model=config.name,
-        settings=job.model_dump(mode="json", exclude={"model", "gpu", "gpu_memory"}),
+        settings=job.model_dump(mode="json", exclude=NOT_SETTINGS),
         allocator_config=AllocatorConfig(expandable_segments=job.expandable_segments),
         assumptions=config.assumptions,
         progress=progress,

@@ -3,10 +3,11 @@
 from typing import Any, Literal, NamedTuple
 
 from vramcast.allocator import AllocatorConfig
-from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant, Verdict
+from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant
 from vramcast.forecast.readings import Readings
+from vramcast.forecast.room import Room, Verdict
 from vramcast.forecast.source import Source
-from vramcast.hardware import GPU, ContextEstimate, allocator_capacity_bytes, cuda_context_bytes
+from vramcast.forecast.uncertainty import Uncertainty, interval
 from vramcast.progress import Progress
 from vramcast.units import format_bytes
 
@@ -17,12 +18,20 @@ class Judgement(NamedTuple):
     verdict: Verdict
     readings: Readings
     """Within the card where the job runs there; without a limit where it does not."""
+    parts: tuple[Uncertainty, ...]
     notes: tuple[str, ...] = ()
+
+
+class Built(NamedTuple):
+    """A forecast, and the replay it was read from."""
+
+    forecast: Forecast
+    readings: Readings
 
 
 def build_forecast(
     source: Source,
-    gpu: GPU,
+    room: Room,
     *,
     workload: Literal["training", "generation", "code"],
     model: str,
@@ -31,21 +40,23 @@ def build_forecast(
     assumptions: tuple[str, ...] = (),
     judgement: Judgement | None = None,
     progress: Progress | None = None,
-) -> Forecast:
-    """Replay a recording or a tape for one GPU and say what it comes to.
-
-    Reserved memory depends on the card: near its limit the allocator gives cached memory back and tries again. So the replay is done
-    without a limit first; only where that natural peak does not fit is it done again within the card. A `judgement` stands for both.
-    """
-    context = cuda_context_bytes(gpu)
-    verdict, readings, notes = judgement or judge(source, gpu, allocator_config, progress)
-    return Forecast(
+) -> Built:
+    """Replay a recording or a tape for one GPU and say what it comes to; a `judgement` stands for the replay."""
+    verdict, readings, parts, notes = judgement or judge(source, room, allocator_config, progress)
+    reserved = interval(readings.peak_reserved_bytes, parts, ("reserved",))
+    used = room.device_used(readings.peak_reserved_bytes, parts)
+    forecast = Forecast(
         workload=workload,
         model=model,
         parameters=source.parameters,
         peak_allocated_bytes=readings.peak_allocated_bytes,
         peak_reserved_bytes=readings.peak_reserved_bytes,
-        device_used_bytes=readings.peak_reserved_bytes + context.bytes,
+        device_used_bytes=readings.peak_reserved_bytes + room.outside_bytes,
+        reserved_bytes_low=reserved.low_bytes,
+        reserved_bytes_high=reserved.high_bytes,
+        device_used_bytes_low=used.low_bytes,
+        device_used_bytes_high=used.high_bytes,
+        uncertainty=parts,
         peak_phase=readings.peak_phase,
         breakdown=tuple(
             BreakdownItem(category=category, bytes=nbytes) for category, nbytes in readings.breakdown.items()
@@ -53,45 +64,39 @@ def build_forecast(
         instants=tuple(Instant(name=name, allocated_bytes=nbytes) for name, nbytes in readings.instants.items()),
         flops_per_step=source.flops_per_step,
         engine=source.engine,
-        gpu=gpu.name,
-        gpu_memory_bytes=gpu.memory_total_bytes,
+        gpu=room.gpu.name,
+        gpu_memory_bytes=room.gpu_memory_bytes,
         verdict=verdict,
-        assumptions=(*assumptions, *_standing_assumptions(source, context), *notes, *source.assumptions),
-        context_bytes=context.bytes,
-        context_uncertainty_bytes=context.uncertainty_bytes,
+        assumptions=(*assumptions, *_standing_assumptions(source, room), *notes, *source.assumptions),
+        context_bytes=room.context.bytes,
+        context_uncertainty_bytes=room.context.uncertainty_bytes,
         settings=settings,
         provenance=source.versions,
     )
+    return Built(forecast, readings)
 
 
-def judge(source: Source, gpu: GPU, config: AllocatorConfig, progress: Progress | None = None) -> Judgement:
+def judge(source: Source, room: Room, config: AllocatorConfig, progress: Progress | None = None) -> Judgement:
     """Replay without a limit, and within the card where that does not fit."""
-    context = cuda_context_bytes(gpu)
-    capacity = allocator_capacity_bytes(gpu)
     natural = source.read(config, progress=progress)
-    headroom = capacity - natural.peak_reserved_bytes
-    if headroom >= 0:
-        return judge_headroom(natural, headroom, context)
-    if capacity <= 0:
-        return Judgement("does_not_fit", natural, ("the CUDA context alone fills this GPU",))
-    limited = source.read(config, capacity)
-    if limited.out_of_memory:
-        return Judgement("does_not_fit", natural)
-    reserved = format_bytes(natural.peak_reserved_bytes)
-    retries = f"the allocator must give cached memory back {limited.num_alloc_retries} times"
-    note = f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time"
-    return Judgement("tight", limited, (note,))
+    placement, readings = room.place(natural, lambda capacity: source.read(config, capacity))
+    notes: list[str] = []
+    if room.capacity_bytes <= 0:
+        notes.append("what is outside PyTorch's allocator alone fills this GPU")
+    if placement.within_bytes is not None:
+        reserved = format_bytes(natural.peak_reserved_bytes)
+        retries = f"the allocator must give cached memory back {readings.num_alloc_retries} times"
+        notes.append(f"with room it would reserve {reserved}; to stay within this GPU {retries}, which costs time")
+    return Judgement(placement.verdict, readings, placement.parts, tuple(notes))
 
 
-def judge_headroom(readings: Readings, headroom: int, context: ContextEstimate) -> Judgement:
-    """Of a job that stays within the card by `headroom` bytes."""
-    if headroom >= context.uncertainty_bytes:
-        return Judgement("fits", readings)
-    margin = f"the headroom of {format_bytes(headroom)} is within the uncertainty of the CUDA context"
-    return Judgement("tight", readings, (f"{margin} (± {format_bytes(context.uncertainty_bytes)})",))
-
-
-def _standing_assumptions(source: Source, context: ContextEstimate) -> list[str]:
-    used = format_bytes(context.bytes)
-    lines = [f"CUDA context {used} ± {format_bytes(context.uncertainty_bytes)}: {context.source}"]
+def _standing_assumptions(source: Source, room: Room) -> list[str]:
+    context, gpu = room.context, room.gpu
+    ends = f"{format_bytes(context.low_bytes)} to {format_bytes(context.high_bytes)}"
+    lines = [f"CUDA context {format_bytes(context.bytes)} ({ends}): {context.source}"]
+    if room.nccl.high_bytes:
+        ends = f"{format_bytes(room.nccl.low_bytes)} to {format_bytes(room.nccl.high_bytes)}"
+        lines.append(f"NCCL's buffers {format_bytes(room.nccl.bytes)} ({ends}): {room.nccl.source}")
+    if not gpu.cuda_total_is_read and gpu.cuda_total_low_bytes != gpu.cuda_total_high_bytes:
+        lines.append(f"CUDA offers {format_bytes(gpu.cuda_total_bytes)} of this GPU: {gpu.cuda_total_source}")
     return lines + [f"kernel {kernel}, {count} calls" for kernel, count in source.kernels.items()]

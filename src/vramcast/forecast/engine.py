@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vramcast.errors import check_installed
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
-from vramcast.job.script import ScriptOptions
 from vramcast.models import ModelConfig
 from vramcast.progress import Progress
 from vramcast.tapes.tape import Tape
 from vramcast.timeline import Recording
 
 if TYPE_CHECKING:
-    from vramcast.dry_run import DryRun
     from vramcast.virtual_cuda import VirtualGPU
 
 
@@ -76,12 +73,3 @@ def virtual_gpu_class() -> type[VirtualGPU]:
 def require_torch_for_scripts() -> None:
     """A script brings its own libraries; torch must be there."""
     check_installed("a dry run of a script", "record", "torch")
-
-
-def run_script(target: str, arguments: Sequence[str], options: ScriptOptions, *, is_module: bool = False) -> DryRun:
-    """Run a user's script on a virtual GPU."""
-    require_torch_for_scripts()
-    from vramcast.dry_run import Launch
-    from vramcast.dry_run import run_script as run
-
-    return run(Launch(target, tuple(arguments), is_module), options)

@@ -4,10 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from vramcast.forecast.room import Verdict
+from vramcast.forecast.uncertainty import Uncertainty
 from vramcast.result import Result
 from vramcast.timeline import Category
 
-Verdict = Literal["fits", "tight", "does_not_fit"]
 SCHEMA_VERSION = 1
 
 
@@ -39,7 +40,17 @@ class Forecast(Result):
     peak_reserved_bytes: int
     """Comparable with `torch.cuda.max_memory_reserved()`."""
     device_used_bytes: int
-    """Comparable with nvidia-smi: reserved by PyTorch plus the CUDA context."""
+    """Comparable with nvidia-smi: reserved by PyTorch plus the CUDA context and, with several GPUs, NCCL's buffers."""
+    reserved_bytes_low: int
+    """The low end of `peak_reserved_bytes`: with every part of `uncertainty` that counts in it at its low end."""
+    reserved_bytes_high: int
+    """The high end."""
+    device_used_bytes_low: int
+    """The low end of `device_used_bytes`: with every part of `uncertainty` at its low end."""
+    device_used_bytes_high: int
+    """The high end, what a card must offer for the job to fit for sure."""
+    uncertainty: tuple[Uncertainty, ...]
+    """What the ends are made of, the widest first; an end is the best estimate plus that end of the parts."""
     peak_phase: str
     """What was being done at the allocated peak."""
     breakdown: tuple[BreakdownItem, ...]
@@ -50,9 +61,9 @@ class Forecast(Result):
     engine: Literal["tape", "trace"]
     gpu: str
     gpu_memory_bytes: int
-    """What the driver reports as the card's total."""
+    """What CUDA offers of the card (`cudaMemGetInfo`'s total), which is less than nvidia-smi's total."""
     verdict: Verdict
-    """fits; tight: only within the uncertainty of the context, or after giving cached memory back; does_not_fit."""
+    """fits: the high end fits; does_not_fit: the low end does not; tight: between; unknown: nothing may be said."""
     assumptions: tuple[str, ...] = ()
     context_bytes: int
     """Device memory of the CUDA context, part of `device_used_bytes`."""

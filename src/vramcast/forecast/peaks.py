@@ -41,6 +41,11 @@ class Peaks(NamedTuple):
     num_alloc_retries: int = 0
     """How often the allocator had to give cached memory back to stay within the capacity."""
 
+    @property
+    def peak_reserved_bytes(self) -> int:
+        """The same by the name that readings of a replay have."""
+        return self.reserved_bytes
+
 
 class PeakSource(Protocol):
     """Answers for one job on one kind of GPU, at any batch size and sequence length."""
@@ -196,7 +201,7 @@ def run_alike(job: TrainingJob | GenerationJob, config: ModelConfig, gpu: GPU) -
     may_take_flash = job.precision != "fp32" and job.attention in ("sdpa", "flash")
     of_gpu = gpu_values(gpu, NEWEST_TORCH)
     return (
-        job.model_dump_json(exclude={"gpu", "gpu_memory"}),
+        job.model_dump_json(exclude={"gpu", "gpu_memory", "margin"}),
         config.model_dump_json(),
         gpu.compute_capability,
         of_gpu["U"],

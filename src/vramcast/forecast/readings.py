@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vramcast.allocator import AllocatorConfig, CachingAllocator, MarkReading, Replayer
+from vramcast.allocator.deferred_frees import DeferredFree
 from vramcast.progress import Progress
-from vramcast.timeline import Allocation, Category, Event, EventKind, Recording
+from vramcast.timeline import Allocation, Category, Event, EventKind, Recording, Timeline
 
 PHASE_PEAKS = {
     "after_forward": "forward_peak",
@@ -41,6 +42,14 @@ class Readings:
     """Marks passed before the allocated peak."""
     live_at_peak: Callable[[], Live] = field(default=_nothing, compare=False, repr=False)
     """Everything alive at the allocated peak; made when asked, for few ask."""
+
+
+def peak_reserved_bytes(timeline: Timeline, config: AllocatorConfig, deferred_free: DeferredFree) -> int:
+    """The reserved peak of a replay without a limit, under one policy for frees that wait for another stream."""
+    allocator = CachingAllocator(config, deferred_free=deferred_free)
+    replayer = Replayer(timeline.allocations, timeline.marks, allocator=allocator, track_live=False)
+    replayer.feed(_without_resets(timeline.events))
+    return replayer.result().peak_reserved_bytes
 
 
 def read_recording(

@@ -8,9 +8,24 @@ from vramcast.forecast.forecast import Forecast
 from vramcast.result import Result
 from vramcast.timeline import Category
 
-Ending = Literal["steps", "end", "exit", "out_of_memory", "error", "interrupted"]
-"""Why a run stopped: enough optimizer steps; the script ended; it left with an exit code of its own; memory ran out; another error;
-Ctrl-C."""
+Ending = Literal[
+    "steps",
+    "end",
+    "exit",
+    "out_of_memory",
+    "error",
+    "refused",
+    "os_exit",
+    "killed",
+    "replaced",
+    "interrupted",
+    "internal_error",
+]
+"""Why a run stopped: enough optimizer steps; the script ended; it left with an exit code of its own; memory ran out; another error of
+its own; it met what cannot be followed and did not catch the refusal; `os._exit` or C's `exit`, which no handler sees; a signal; another
+program in its place (`os.execv`); Ctrl-C; an error of vramcast itself."""
+FINISHED: tuple[Ending, ...] = ("steps", "end")
+"""Endings after which the peaks are those of the script."""
 
 
 class LiveLine(Result):
@@ -33,6 +48,8 @@ class OutOfMemory(Result):
     phase: str
     module: str
     op: str
+    step: int
+    """Number of the optimizer step it belongs to, from 1."""
     requested_bytes: int
     free_bytes: int
     allocated_bytes: int
@@ -53,7 +70,17 @@ class ScriptRun(Forecast):
     arguments: tuple[str, ...]
     ended: Ending
     error: str = ""
-    """The script's own error, where it ended in one."""
+    """The script's own error, where it ended in one; the code it left with; the signal that ended it."""
+    error_line: str = ""
+    """The script's line that the error came from, such as `train.py:12`."""
+    refusals: tuple[str, ...] = ()
+    """What cannot be followed and was asked for, whether the script caught the refusal or not."""
+    children: tuple[str, ...] = ()
+    """Processes that the script started and whose use of a GPU was not seen."""
+    files: tuple[str, ...] = ()
+    """What the script did to files, and what was put back, a sentence each."""
+    allocations: int = 0
+    """Blocks of GPU memory that were asked for."""
     optimizer_steps: int
     steps: tuple[StepPeaks, ...]
     """Of each optimizer step."""
@@ -64,6 +91,8 @@ class ScriptRun(Forecast):
     live_lines: tuple[LiveLine, ...]
     """The allocated peak by line of source, largest first; sums to it exactly."""
     world_size: int = 1
+    rank: int = 0
+    """The process of a distributed run that was simulated."""
     seconds: float
     """Wall time of the script on this machine."""
     host_memory_bytes: int
@@ -72,7 +101,7 @@ class ScriptRun(Forecast):
     @property
     def failed(self) -> bool:
         """The script ended before its time by something else than memory, so that its peaks say little."""
-        return self.ended in ("error", "exit", "interrupted") and self.verdict != "does_not_fit"
+        return self.ended not in (*FINISHED, "out_of_memory") and self.verdict != "does_not_fit"
 
     def _repr_html_(self) -> str:
         from vramcast.views.script_html import script_html

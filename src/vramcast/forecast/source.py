@@ -17,8 +17,6 @@ from vramcast.tapes.binding import BoundTape, attention_call
 from vramcast.tapes.tape import AttentionGuard
 from vramcast.timeline import OperatorTable, Recording, Timeline
 
-"""Of a GPU without a CUDA compute capability: kernels and workspaces are those of an A100."""
-
 Engine = Literal["tape", "trace"]
 
 

@@ -83,6 +83,6 @@ def _spread_so(
         return alone(changed).device_used_bytes + saved
 
     def fits(changed: TrainingJob) -> bool:
-        return at_least(changed) <= gpu.memory_total_bytes and rehearsed(changed, how).verdict == "fits"
+        return at_least(changed) <= gpu.cuda_total_bytes and rehearsed(changed, how).verdict == "fits"
 
     return flags_that_fit(job, gpu, at_least, fits)

@@ -51,7 +51,7 @@ def _smallest_present(accelerator: Accelerator) -> GPU | None:
     if present is None or accelerator.num_processes == 1:
         return present
     everywhere: list[GPU] = gather_object([present])
-    return min(everywhere, key=lambda gpu: gpu.memory_total_bytes)
+    return min(everywhere, key=lambda gpu: gpu.cuda_total_bytes)
 
 
 class _Alone:

@@ -63,7 +63,7 @@ def generate(
         DoesNotFitError: the forecast says so and `settings.force` is not set; nothing was started.
     """
     folder, flag = _folder(settings)
-    config = read_config(folder)
+    config = read_config(folder, flag)
     tokenizer = folder_tokenizer(folder, config, flag)
     prompt = _prompt(tokenizer, settings.prompt)
     forecast = forecast_generation(settings, config, len(prompt), report or Silence())

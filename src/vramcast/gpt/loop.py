@@ -40,6 +40,8 @@ class Loop:
         self.validation: ValidationReading | None = None
         self.signal_number: int | None = None
         self.log = StepLog(self.run, self.first)
+        for note in self.log.notes:
+            self.report.note(note)
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -24,8 +24,8 @@ MARK = "vramcast"
 _SIZES = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "tie_word_embeddings")
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """The architecture in a folder, as it is forecast and trained.
+def read_config(folder: Path, flag: str = "model") -> ModelConfig:
+    """The architecture in a folder, as it is forecast and trained; `flag` named the folder.
 
     A reference GPT that was trained on elsewhere, as the GPT-2 its folder describes, has biases afterwards: it is one with biases now.
 
@@ -33,7 +33,7 @@ def read_config(folder: Path) -> ModelConfig:
         ModelConfigError: no config.json, or one that is not usable.
     """
     # Absolute, or a folder called like a preset would be taken for the preset.
-    config = load_model(folder.absolute(), offline=True)
+    config = load_model(folder.absolute(), offline=True, field=flag)
     if "gpt" not in _mark(folder):
         return config
     _check_sizes(folder, config)
@@ -112,7 +112,7 @@ def load_folder(folder: Path, flag: str, *, attention: str, dtype: torch.dtype, 
     """
     quiet_transformers()
     register()
-    config = read_config(folder)
+    config = read_config(folder, flag)
     try:
         if "gpt" in _mark(folder):
             return _load_reference(folder, config, attention, dtype, dropout)

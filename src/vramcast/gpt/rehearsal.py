@@ -72,7 +72,7 @@ def rehearsed_forecast(
     except Exception as error:  # whatever torch's wrappers refuse here they would refuse in the run
         raise RecordingError(f"one of {processes} processes fails: {type(error).__name__}: {error}") from error
     del held
-    forecast = forecast_from(RecordedSource(recording), job, "training", config, gpu)
+    forecast = forecast_from(RecordedSource(recording), job, "training", config, gpu, world_size=processes)
     together = {"distributed": settings.distributed, "processes": processes}
     return forecast.model_copy(update={"settings": forecast.settings | together})
 

@@ -80,12 +80,12 @@ def named_config(settings: TrainSettings) -> ModelConfig:
     preset = find_preset(path.stem) if path.suffix == ".json" and path.parent.name == "configs" else None
     if preset is not None and not path.exists():
         return load_model(preset)
-    return load_model(settings.config)
+    return load_model(settings.config, ignore_quantization=settings.ignore_quantization, field="--config")
 
 
 def _resumed(settings: TrainSettings, run: RunFolder) -> Start:
     state = read_trainer_state(run)
-    config = read_config(run.place)
+    config = read_config(run.place, "--name")
     if settings.optimizer != state.optimizer:
         fix = f"the checkpoint has states of {state.optimizer}; go on with that one, or start over with --no-resume"
         raise InputError("--optimizer", settings.optimizer, fix)
@@ -110,7 +110,7 @@ def _fine_tuned(settings: TrainSettings, run: RunFolder) -> Start:
         raise InputError(
             "--from", settings.pretrained, "no such folder; give one that save_pretrained or gpt train wrote"
         )
-    config = read_config(folder)
+    config = read_config(folder, "--from")
     if "tokenizer" in settings.model_fields_set:
         tokenizer = load_tokenizer(settings.tokenizer, "--tokenizer")
         check_vocabulary(tokenizer, config, "--tokenizer", settings.tokenizer)

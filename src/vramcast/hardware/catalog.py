@@ -8,8 +8,8 @@ from importlib import resources
 from typing import Any
 
 from vramcast.errors import InputError, UnknownGPUError
-from vramcast.hardware.context import architecture_of
-from vramcast.hardware.gpu import GPU, ComputeCapability
+from vramcast.hardware.cuda_total import cuda_total
+from vramcast.hardware.gpu import GPU, ComputeCapability, architecture_of
 from vramcast.units import MIB, format_gib
 
 CUSTOM = "custom"
@@ -50,7 +50,7 @@ def custom_gpu(memory_bytes: int, compute_capability: ComputeCapability = (8, 0)
     """A card that is not in the data file, known by its memory.
 
     Args:
-        memory_bytes: The total that nvidia-smi prints for it.
+        memory_bytes: What CUDA offers of it, all that a job may take, context included.
         compute_capability: Decides kernels and workspaces. The default is an A100's, the oldest with bf16 and flash
             attention.
 
@@ -70,6 +70,7 @@ def custom_gpu(memory_bytes: int, compute_capability: ComputeCapability = (8, 0)
         architecture=architecture_of(compute_capability),
         compute_capability=compute_capability,
         memory_total_bytes=memory_bytes,
+        cuda_total_source="given by the user",
         source="given by the user",
         verified="user",
         notes=f"custom GPU of {format_gib(memory_bytes)}, taken as compute capability {major}.{minor}; speed unknown",
@@ -87,9 +88,18 @@ def _rows() -> dict[str, str]:
 @cache
 def _gpu(row: str) -> GPU:
     facts: dict[str, Any] = tomllib.loads(row)
+    total = cuda_total(facts, _rows_with_readings())
+    for key in ("cuda_total_mib", "cuda_total_source"):
+        facts.pop(key, None)
+    facts.update(total.fields())
     memory = facts.pop("memory_total_mib") * MIB
     bandwidth = facts.pop("memory_bandwidth_gb_per_second") * 10**9
     return GPU(**facts, memory_total_bytes=memory, memory_bandwidth_bytes_per_second=bandwidth)
+
+
+@cache
+def _rows_with_readings() -> tuple[dict[str, Any], ...]:
+    return tuple(tomllib.loads(row) for row in _rows().values() if "\ncuda_total_" in row)
 
 
 @cache

@@ -27,14 +27,16 @@ def _input_error(kind: type[BaseModel], detail: ErrorDetails) -> InputError:
     value = detail.get("input")
     if detail["type"] == "extra_forbidden":
         return InputError(field, value, f"no such field; choose from {', '.join(kind.model_fields)}")
-    return InputError(field, value, _fix(detail))
+    return InputError(field, value, explained_detail(detail))
 
 
-def _fix(detail: ErrorDetails) -> str:
+def explained_detail(detail: ErrorDetails) -> str:
+    """What to write instead of a value that pydantic refused."""
     context = detail.get("ctx", {})
     match detail["type"]:
         case "literal_error":
-            return f"choose one of {context['expected'].replace(chr(39), '')}"
+            known = f"choose one of {context['expected'].replace(chr(39), '')}"
+            return known + _ANY_OPTIMIZER if detail["loc"][0] == "optimizer" else known
         case "greater_than_equal":
             return f"must be at least {context['ge']}"
         case "greater_than":
@@ -43,18 +45,13 @@ def _fix(detail: ErrorDetails) -> str:
             return f"must be at most {context['le']}"
         case "less_than":
             return f"must be less than {context['lt']}"
-        case "int_parsing" | "int_type" | "int_from_float":
+        case "int_parsing" | "int_parsing_size" | "int_type" | "int_from_float":
             return "write a whole number"
         case "float_parsing" | "float_type" | "finite_number":
             return "write a number"
-    return detail["msg"]
+        case "bool_parsing" | "bool_type":
+            return "write true or false"
+    return detail["msg"].removeprefix("Value error, ")
 
 
-def input_error_of(error: Exception) -> Exception:
-    """The error behind a command-line parser's error: our own message where a field's value was refused, else the parser's."""
-    cause = error.__cause__ or error.__context__
-    if isinstance(cause, ValidationError):
-        detail = cause.errors()[0]
-        field = "--" + str(detail["loc"][0]).replace("_", "-")
-        return InputError("MODEL" if field == "--model" else field, detail.get("input"), _fix(detail))
-    return error
+_ANY_OPTIMIZER = "; `vramcast run --gpu NAME your_script.py` follows a script with any other"

@@ -32,6 +32,10 @@ class GenerationOptions(BaseModel):
     """Memory of a custom GPU, such as 24GiB."""
     expandable_segments: bool = False
     """PYTORCH_ALLOC_CONF=expandable_segments:True."""
+    ignore_quantization: bool = False
+    """Forecast the unquantised model where the configuration says that its weights are quantised."""
+    margin: str | None = None
+    """Memory to be left free besides, such as 1GiB, or a share of what is needed, such as 3%: added to the high end."""
 
 
 class GenerationJob(GenerationOptions):

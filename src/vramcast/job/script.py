@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 MAX_STEPS = 10**9
 MAX_WORLD_SIZE = 2**20
+WORST_RANK = "worst"
 
 
 class ScriptOptions(BaseModel):
@@ -30,4 +31,17 @@ class ScriptOptions(BaseModel):
     expandable_segments: bool = False
     """Allocator setting `expandable_segments:True`; others are read from `PYTORCH_CUDA_ALLOC_CONF`."""
     world_size: Annotated[int, Field(ge=1, le=MAX_WORLD_SIZE)] = 1
-    """Processes of a distributed run, one GPU each; the script runs as rank 0 of them."""
+    """Processes of a distributed run, one GPU each; the script runs as one of them. `torchrun` and its like say it themselves."""
+    rank: str = "0"
+    """Which of the processes to simulate, or `worst`: each in turn, and the answer of the one that needs the most."""
+    keep_writes: bool = False
+    """Leave what the script does to files as it is; else every file that was there before is put back."""
+    margin: str | None = None
+    """Memory to be left free besides, such as 1GiB, or a share of what is needed, such as 3%."""
+
+    @field_validator("rank")
+    @classmethod
+    def _checked_rank(cls, rank: str) -> str:
+        if rank != WORST_RANK and not rank.isdecimal():
+            raise ValueError("write the number of a rank, or worst")
+        return rank

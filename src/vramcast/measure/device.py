@@ -39,8 +39,8 @@ def gpu_present() -> GPU | None:
         gpu = find_gpu(torch.cuda.get_device_name())
     except UnknownGPUError:
         gpu = custom_gpu(total, torch.cuda.get_device_capability())
-    memory = min(gpu.memory_total_bytes, free + cuda_context_bytes(gpu).bytes)
-    return gpu.model_copy(update={"memory_total_bytes": memory})
+    free_for_it = min(total, free + cuda_context_bytes(gpu).bytes)
+    return gpu.with_cuda_total(free_for_it, "free on the card that is present", is_read=True)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

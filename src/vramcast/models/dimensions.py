@@ -1,9 +1,8 @@
 """Dimensions of a model from the fields of its config.json, each checked."""
 
-import reprlib
 from typing import Any
 
-from vramcast.errors import ModelConfigError
+from vramcast.errors import ModelConfigError, shown
 from vramcast.models.config import Dimensions
 from vramcast.models.families import Family, upper_limit
 
@@ -22,7 +21,7 @@ def use_own_spelling(family: Family, fields: dict[str, Any]) -> dict[str, Any]:
         for key in present[1:]:
             if fields[key] != fields[present[0]]:
                 raise ModelConfigError(
-                    key, fields[key], f"disagrees with {present[0]}={fields[present[0]]!r}; keep one of them"
+                    key, fields[key], f"disagrees with {present[0]}={shown(fields[present[0]])}; keep one of them"
                 )
         for key in present:
             if key != family.keys(dimension)[0]:
@@ -62,7 +61,7 @@ def read_size(field: str, value: object, limit: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise ModelConfigError(
-            field, _short(value), f"must be a whole number, not {_type_name(value)}; write it without quotes or point"
+            field, value, f"must be a whole number, not {_type_name(value)}; write it without quotes or point"
         )
     if not 1 <= value <= limit:
         raise ModelConfigError(field, value, f"must be between 1 and {limit}")
@@ -77,8 +76,13 @@ def read_flag(fields: dict[str, Any], key: str, default: bool) -> bool:
     """
     value = fields.get(key, default)
     if not isinstance(value, bool):
-        raise ModelConfigError(key, _short(value), "must be true or false")
+        raise ModelConfigError(key, value, "must be true or false")
     return value
+
+
+def _read_switch(fields: dict[str, Any], key: str, default: bool) -> bool:
+    """A boolean that classes take null for, and read as false."""
+    return read_flag(fields, key, default) if fields.get(key, default) is not None else False
 
 
 def _required(family: Family, fields: dict[str, Any], dimension: str) -> int:
@@ -99,8 +103,8 @@ def _optional(family: Family, fields: dict[str, Any], dimension: str) -> int | N
 
 
 def _key_value_heads(family: Family, fields: dict[str, Any], heads: int) -> int:
-    off = family.multi_query_off is not None and read_flag(fields, family.multi_query_off, False)
-    if family.multi_query is not None and not off and read_flag(fields, family.multi_query, True):
+    off = family.multi_query_off is not None and _read_switch(fields, family.multi_query_off, False)
+    if family.multi_query is not None and not off and _read_switch(fields, family.multi_query, True):
         return 1
     value = _optional(family, fields, "num_key_value_heads")
     if value is not None and heads % value:
@@ -148,14 +152,9 @@ def _check_layer_types(fields: dict[str, Any], layers: int) -> None:
     if kinds is None:
         return
     if not isinstance(kinds, list):
-        raise ModelConfigError("layer_types", _short(kinds), "must be a list with one entry for each layer")
+        raise ModelConfigError("layer_types", kinds, "must be a list with one entry for each layer")
     if len(kinds) != layers:
-        raise ModelConfigError("layer_types", _short(kinds), f"has {len(kinds)} entries for num_hidden_layers={layers}")
-
-
-def _short(value: object) -> object:
-    text = repr(value)
-    return value if len(text) <= 80 else reprlib.repr(value)
+        raise ModelConfigError("layer_types", kinds, f"has {len(kinds)} entries for num_hidden_layers={layers}")
 
 
 def _type_name(value: object) -> str:

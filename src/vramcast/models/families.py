@@ -6,6 +6,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+WAY = "`vramcast run --gpu NAME your_script.py` follows a script that builds it"
+"""What a refusal of a model says where the engine could still answer."""
 GPT = "vramcast_gpt"
 """Model type of this package's own GPT, the only one transformers does not know."""
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from vramcast.errors import MissingExtraError, ModelConfigError, UnknownModelError
+from vramcast.models.families import WAY
 from vramcast.models.presets import close_presets
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -59,7 +60,8 @@ def _download(hub_id: str) -> Path:
     except errors.LocalEntryNotFoundError as error:
         raise _unreachable(hub_id, error) from error
     except errors.EntryNotFoundError as error:
-        raise ModelConfigError("model", hub_id, f"its repository has no config.json; {_instead(hub_id)}") from error
+        fix = f"its repository has no config.json, as those of adapters and of GGUF files; {_instead(hub_id)}; {WAY}"
+        raise ModelConfigError("model", hub_id, fix) from error
     except Exception as error:  # Whatever the HTTP layer raises: the user needs the way out, the cause stays attached.
         raise _unreachable(hub_id, error) from error
 

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict
 
 from vramcast.errors import InputError
-from vramcast.forecast.forecast import SCHEMA_VERSION, Forecast, Verdict
+from vramcast.forecast.forecast import SCHEMA_VERSION, Forecast
+from vramcast.forecast.room import Verdict
 from vramcast.hardware import GPU
 from vramcast.job import TrainingJob
 from vramcast.plan.switches import Effect, Switch, offered_switches

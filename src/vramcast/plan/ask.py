@@ -52,7 +52,8 @@ def fit_model(
     job = checked_job(kinds[workload], {"model": model, **fields})
     cards = _cards(on, job)
     checked = checked_prices((prices or {}).items(), "prices")
-    return fit(job, load_model(model, offline=offline), cards, prices=checked, progress=progress)
+    config = load_model(model, offline=offline, ignore_quantization=job.ignore_quantization)
+    return fit(job, config, cards, prices=checked, progress=progress)
 
 
 def sweep_model(
@@ -75,7 +76,8 @@ def sweep_model(
         if field in fields:
             raise InputError(field, fields[field], f"a sweep takes a list of them; write {instead}")
     job = checked_job(TrainingJob, {"model": model, **fields})
-    config, gpu = load_model(model, offline=offline), resolve_gpu(job.gpu, job.gpu_memory)
+    config = load_model(model, offline=offline, ignore_quantization=job.ignore_quantization)
+    gpu = resolve_gpu(job.gpu, job.gpu_memory)
     return sweep(job, config, gpu, batch_sizes, sequence_lengths, quick=quick, progress=progress)
 
 

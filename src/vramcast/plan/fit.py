@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vramcast.errors import InputError
+from vramcast.forecast.answer import NOT_SETTINGS
 from vramcast.forecast.peaks import PeakSource
-from vramcast.hardware import GPU
+from vramcast.hardware import GPU, cuda_context_bytes
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.job.options import MAX_BATCH
 from vramcast.models import ModelConfig
 from vramcast.plan.choice import choose_card
 from vramcast.plan.fit_matrix import FitMatrix, FitRow
 from vramcast.plan.known_peaks import KnownPeaks
-from vramcast.plan.largest import largest_batch, longest_sequence
-from vramcast.plan.question import NOT_OF_THE_JOB, Question, question_of
-from vramcast.plan.room import Placement, Room, room_of
+from vramcast.plan.largest import FitResult, largest_batch, longest_sequence
+from vramcast.plan.question import Question, question_of
 from vramcast.progress import Progress
 
 SHORTEST_LENGTH = 2
@@ -59,7 +59,7 @@ def fit(
         longest_length=question.longest_length,
         rows=rows,
         choice=choose_card(rows),
-        settings=question.job.model_dump(mode="json", exclude=NOT_OF_THE_JOB),
+        settings=question.job.model_dump(mode="json", exclude=NOT_SETTINGS),
         assumptions=(*config.assumptions, *_unused(prices or {}, gpus)),
     )
 
@@ -72,15 +72,15 @@ def _rows(
     for done, gpu in enumerate(gpus):
         if progress is not None:
             progress("placing the job on cards", done, len(gpus))
-        card, room = _card(gpu, prices.get(gpu.name)), room_of(gpu)
+        card = _card(gpu, prices.get(gpu.name))
         try:
             known = _known_source(question.source(gpu), sources)
-            placement = room.place(known, question.job.batch_size, question.length)
+            answers = _answers(question, known, gpu)
         except InputError as error:
             refusals.append(error)
             rows.append(FitRow(**card, refusal=str(error)))
         else:
-            rows.append(FitRow(**card, **_answers(question, known, room, placement)))
+            rows.append(FitRow(**card, **answers))
     if refusals and len(refusals) == len(rows):
         raise refusals[0]
     return tuple(rows)
@@ -96,28 +96,41 @@ def _known_source(source: PeakSource, sources: dict[int, KnownPeaks]) -> KnownPe
     return sources.setdefault(id(source), KnownPeaks(source))
 
 
-def _answers(question: Question, known: KnownPeaks, room: Room, placement: Placement) -> dict[str, Any]:
-    peaks, capacity = placement.peaks, room.capacity_bytes
+def _answers(question: Question, known: KnownPeaks, gpu: GPU) -> dict[str, Any]:
+    batch_size, length = question.job.batch_size, question.length
+    room, placement, peaks = question.placed(known, gpu, batch_size, length)
+    used = room.device_used(peaks.reserved_bytes, placement.parts)
+    largest = largest_batch(known, length, room.capacity_bytes, MAX_BATCH)
+    longest = longest_sequence(
+        known, batch_size, room.capacity_bytes, question.longest_length, shortest=SHORTEST_LENGTH
+    )
     return {
         "verdict": placement.verdict,
         "peak_allocated_bytes": peaks.allocated_bytes,
         "peak_reserved_bytes": peaks.reserved_bytes,
-        "device_used_bytes": peaks.reserved_bytes + room.context_bytes,
+        "device_used_bytes": peaks.reserved_bytes + room.outside_bytes,
+        "device_used_bytes_low": used.low_bytes,
+        "device_used_bytes_high": used.high_bytes,
         "num_alloc_retries": peaks.num_alloc_retries,
-        "largest_batch": largest_batch(known, question.length, capacity, MAX_BATCH),
-        "longest_length": longest_sequence(
-            known, question.job.batch_size, capacity, question.longest_length, shortest=SHORTEST_LENGTH
-        ),
+        "largest_batch": _judged(question, known, gpu, largest, (largest.largest, length)),
+        "longest_length": _judged(question, known, gpu, longest, (batch_size, max(longest.largest, SHORTEST_LENGTH))),
     }
 
 
+def _judged(question: Question, known: KnownPeaks, gpu: GPU, found: FitResult, cell: tuple[int, int]) -> FitResult:
+    """The largest size with the verdict that it has on the card; it runs, but perhaps with nothing to spare."""
+    if not found.largest:
+        return found
+    return found.model_copy(update={"verdict": question.placed(known, gpu, *cell)[1].verdict})
+
+
 def _card(gpu: GPU, price: float | None) -> dict[str, Any]:
-    room = room_of(gpu)
+    context = cuda_context_bytes(gpu)
     return {
         "gpu": gpu.name,
-        "gpu_memory_bytes": gpu.memory_total_bytes,
+        "gpu_memory_bytes": gpu.cuda_total_bytes,
         "memory_bandwidth_bytes_per_second": gpu.memory_bandwidth_bytes_per_second,
-        "context_bytes": room.context_bytes,
-        "context_uncertainty_bytes": room.context_uncertainty_bytes,
+        "context_bytes": context.bytes,
+        "context_uncertainty_bytes": context.uncertainty_bytes,
         "usd_per_hour": price,
     }

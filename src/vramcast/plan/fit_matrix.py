@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from vramcast.forecast.forecast import SCHEMA_VERSION, Verdict
+from vramcast.forecast.forecast import SCHEMA_VERSION
+from vramcast.forecast.room import Verdict
 from vramcast.plan.largest import FitResult
 from vramcast.plan.question import LengthField
 
@@ -18,7 +19,7 @@ class FitRow(BaseModel):
 
     gpu: str
     gpu_memory_bytes: int
-    """What the driver reports as the card's total."""
+    """What CUDA offers of the card."""
     memory_bandwidth_bytes_per_second: int | None
     context_bytes: int
     context_uncertainty_bytes: int
@@ -32,6 +33,8 @@ class FitRow(BaseModel):
     peak_reserved_bytes: int | None = None
     device_used_bytes: int | None = None
     """Comparable with nvidia-smi: reserved by PyTorch plus the CUDA context."""
+    device_used_bytes_low: int | None = None
+    device_used_bytes_high: int | None = None
     num_alloc_retries: int = 0
     largest_batch: FitResult | None = None
     """At the length asked for."""
@@ -44,11 +47,8 @@ class FitRow(BaseModel):
         return None if self.device_used_bytes is None else self.gpu_memory_bytes - self.device_used_bytes
 
     def is_tight(self, result: FitResult) -> bool:
-        """Does the largest size run only within the uncertainty of the context, or by giving cached memory back?"""
-        if result.peak_reserved_bytes is None:
-            return False
-        headroom = self.gpu_memory_bytes - self.context_bytes - result.peak_reserved_bytes
-        return headroom < self.context_uncertainty_bytes or result.num_alloc_retries > 0
+        """Does the largest size run only within what is uncertain, or by giving cached memory back?"""
+        return result.verdict == "tight"
 
 
 class Choice(BaseModel):

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from vramcast.forecast.peaks import PeakSource
+from vramcast.forecast.room import Verdict
 from vramcast.plan.known_peaks import known_peaks
 from vramcast.plan.search import Line, Search
 
@@ -23,6 +24,8 @@ class FitResult(BaseModel):
     peak_reserved_bytes: int | None = None
     num_alloc_retries: int = 0
     """How often cached memory must be given back for it to run, each of which costs time."""
+    verdict: Verdict | None = None
+    """On the card it was asked for: a size that runs by the best estimate may be tight; None where nothing runs."""
     shortfall_bytes: int = 0
     """What is missing for the smallest size to run without giving memory back; 0 where it runs."""
 

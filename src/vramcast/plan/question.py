@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from vramcast.forecast.answer import DEFAULT_SEQUENCE_LENGTH, check_length
-from vramcast.forecast.peaks import PeakSource, peak_source
+from vramcast.forecast.job_room import room_for
+from vramcast.forecast.peaks import Peaks, PeakSource, peak_source
+from vramcast.forecast.room import Placement, Room
 from vramcast.hardware import GPU
 from vramcast.job import GenerationJob, TrainingJob
 from vramcast.models import ModelConfig
 from vramcast.plan.generation_peaks import generation_peak_source
 
 LengthField = Literal["sequence_length", "prompt_length"]
-NOT_OF_THE_JOB = {"model", "gpu", "gpu_memory"}
-"""Fields that are no settings of a job."""
 
 
 class Question(NamedTuple):
@@ -31,6 +31,23 @@ class Question(NamedTuple):
     """What the model takes: its context length, less the new tokens of a generation; at least the length asked for."""
     source: Callable[[GPU], PeakSource]
     """Peaks on one card; the same object for cards that behave alike."""
+
+    def room(self, gpu: GPU, batch_size: int, length: int) -> Room:
+        """What a card has room for, as this job finds it at a size."""
+        sizes = {"batch_size": batch_size, self.length_field: length}
+        return room_for(self.job.model_copy(update=sizes), self.config, gpu)
+
+    def placed(self, source: PeakSource, gpu: GPU, batch_size: int, length: int) -> tuple[Room, Placement, Peaks]:
+        """The job of that size on a card: what it finds, its verdict, and the peaks it is of."""
+        room = self.room(gpu, batch_size, length)
+
+        def within(capacity_bytes: int) -> Peaks:
+            live = source.live_bytes(batch_size, length)
+            if live > capacity_bytes:
+                return Peaks(live, live, out_of_memory=True)
+            return source.peaks(batch_size, length, capacity_bytes)
+
+        return room, *room.place(source.peaks(batch_size, length), within)
 
 
 def question_of(job: TrainingJob | GenerationJob, config: ModelConfig) -> Question:

@@ -8,18 +8,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from vramcast.errors import InputError
-from vramcast.forecast.answer import check_length
-from vramcast.forecast.forecast import SCHEMA_VERSION, Verdict
+from vramcast.forecast.answer import NOT_SETTINGS, check_length
+from vramcast.forecast.forecast import SCHEMA_VERSION
 from vramcast.forecast.peaks import PeakSource, peak_source
-from vramcast.hardware import GPU
+from vramcast.forecast.room import Verdict
+from vramcast.hardware import GPU, cuda_context_bytes
 from vramcast.job import TrainingJob
 from vramcast.job.options import MAX_BATCH, MAX_TOKENS
 from vramcast.models import ModelConfig
-from vramcast.plan.question import NOT_OF_THE_JOB
-from vramcast.plan.room import Room, room_of
+from vramcast.plan.question import Question, question_of
 from vramcast.progress import Progress
 
-NOT_OF_A_GRID = NOT_OF_THE_JOB | {"batch_size", "sequence_length"}
+NOT_OF_A_GRID = NOT_SETTINGS | {"batch_size", "sequence_length"}
 
 
 class SweepRow(BaseModel):
@@ -34,6 +34,8 @@ class SweepRow(BaseModel):
     peak_allocated_bytes: int | None = None
     peak_reserved_bytes: int | None = None
     device_used_bytes: int | None = None
+    device_used_bytes_low: int | None = None
+    device_used_bytes_high: int | None = None
     verdict: Verdict | None = None
     """None where a quick sweep cannot tell."""
 
@@ -48,6 +50,7 @@ class Sweep(BaseModel):
     model: str
     gpu: str
     gpu_memory_bytes: int
+    """What CUDA offers of the card."""
     context_bytes: int
     context_uncertainty_bytes: int
     quick: bool
@@ -92,17 +95,20 @@ def sweep(
     _check_sizes("batch_sizes", batch_sizes, MAX_BATCH)
     _check_sizes("sequence_lengths", sequence_lengths, MAX_TOKENS)
     check_length(config, "sequence_lengths", max(sequence_lengths))
-    source, room = source or peak_source(job, config, gpu), room_of(gpu)
+    source, question = source or peak_source(job, config, gpu), question_of(job, config)
+    context = cuda_context_bytes(gpu)
     row, rows = _quick_row if quick else _row, list[SweepRow]()
     for batch_size in batch_sizes:
         for sequence_length in sequence_lengths:
             if progress is not None:
                 progress("filling the grid", len(rows), len(batch_sizes) * len(sequence_lengths))
-            rows.append(row(source, room, batch_size, sequence_length))
+            rows.append(row(question, source, gpu, batch_size, sequence_length))
     return Sweep(
         model=config.name,
         gpu=gpu.name,
-        **room._asdict(),
+        gpu_memory_bytes=gpu.cuda_total_bytes,
+        context_bytes=context.bytes,
+        context_uncertainty_bytes=context.uncertainty_bytes,
         quick=quick,
         batch_sizes=tuple(batch_sizes),
         sequence_lengths=tuple(sequence_lengths),
@@ -120,24 +126,28 @@ def _check_sizes(field: str, sizes: Sequence[int], limit: int) -> None:
             raise InputError(field, size, f"must be between 1 and {limit}")
 
 
-def _row(source: PeakSource, room: Room, batch_size: int, sequence_length: int) -> SweepRow:
-    verdict, peaks = room.place(source, batch_size, sequence_length)
+def _row(question: Question, source: PeakSource, gpu: GPU, batch_size: int, sequence_length: int) -> SweepRow:
+    room, placement, peaks = question.placed(source, gpu, batch_size, sequence_length)
+    used = room.device_used(peaks.reserved_bytes, placement.parts)
     return SweepRow(
         batch_size=batch_size,
         sequence_length=sequence_length,
         live_bytes=source.live_bytes(batch_size, sequence_length),
         peak_allocated_bytes=peaks.allocated_bytes,
         peak_reserved_bytes=peaks.reserved_bytes,
-        device_used_bytes=peaks.reserved_bytes + room.context_bytes,
-        verdict=verdict,
+        device_used_bytes=peaks.reserved_bytes + room.outside_bytes,
+        device_used_bytes_low=used.low_bytes,
+        device_used_bytes_high=used.high_bytes,
+        verdict=placement.verdict,
     )
 
 
-def _quick_row(source: PeakSource, room: Room, batch_size: int, sequence_length: int) -> SweepRow:
+def _quick_row(question: Question, source: PeakSource, gpu: GPU, batch_size: int, sequence_length: int) -> SweepRow:
     live = source.live_bytes(batch_size, sequence_length)
+    most = question.room(gpu, batch_size, sequence_length).most_capacity_bytes
     return SweepRow(
         batch_size=batch_size,
         sequence_length=sequence_length,
         live_bytes=live,
-        verdict="does_not_fit" if live > room.capacity_bytes else None,
+        verdict="does_not_fit" if live > most else None,
     )

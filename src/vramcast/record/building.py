@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.errors import InputError, ModelConfigError
+from vramcast.errors import InputError
+from vramcast.record.failures import refused_configuration
+from vramcast.tapes.structure_rules import rules
 
 if TYPE_CHECKING:
     from vramcast.models import ModelConfig
 
 REFERENCE_MODEL_TYPE = "vramcast_gpt"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError, AssertionError)
-_NOT_OF_THE_MODEL = ("model_type", "batch_size")
-_DROPOUT_FIELDS = "attn_pdrop embd_pdrop resid_pdrop attention_dropout hidden_dropout dropout activation_dropout embedding_dropout".split()
+_NOT_OF_THE_MODEL = ("model_type", "batch_size", "num_labels", "id2label", "label2id", "problem_type")
+"""The last four are of classifiers; transformers would make a table of as many labels as are named."""
 
 
 def weight_dtype(precision: str) -> torch.dtype:
@@ -68,17 +70,16 @@ class ModelBuilder:
             from vramcast.gpt import register
 
             register()
-        fields = {key: value for key, value in config.fields.items() if key not in _NOT_OF_THE_MODEL}
-        if dropout is not None:
-            fields |= _dropout_fields(config.model_type, fields, dropout)
+        # A copy: configuration classes complete the dictionaries they are given.
+        fields = {key: deepcopy(value) for key, value in config.fields.items() if key not in _NOT_OF_THE_MODEL}
         self.name, self.dtype = config.name, dtype
         self.notes: list[str] = []
         """What a forecast of this model must say besides."""
-        try:
+        with refused_configuration(config.name, "refuses this configuration", fields):
+            if dropout is not None:
+                fields |= _dropout_fields(config.model_type, fields, dropout)
             self._config = AutoConfig.for_model(config.model_type, **fields)
             self._class: Any = AutoModelForCausalLM._model_mapping[type(self._config)]
-        except _REFUSALS as error:
-            raise ModelConfigError("model", config.name, f"transformers refuses this configuration: {error}") from error
         self._attention = self._implementation(attention)
 
     def _implementation(self, attention: str) -> str:
@@ -99,10 +100,8 @@ class ModelBuilder:
         Raises:
             ModelConfigError: transformers cannot build it.
         """
-        try:
+        with refused_configuration(self.name, "cannot build this model"):
             return self._class._from_config(self._config, attn_implementation=self._attention, dtype=self.dtype)
-        except _REFUSALS as error:
-            raise ModelConfigError("model", self.name, f"transformers cannot build this model: {error}") from error
 
 
 def _dropout_fields(model_type: str, fields: dict[str, Any], dropout: float) -> dict[str, Any]:
@@ -110,7 +109,7 @@ def _dropout_fields(model_type: str, fields: dict[str, Any], dropout: float) -> 
     from transformers import AutoConfig
 
     known = {*fields, *AutoConfig.for_model(model_type).to_dict()}
-    return {name: dropout for name in _DROPOUT_FIELDS if name in known}
+    return {name: dropout for name in rules()["dropout"] if name in known}
 
 
 def enable_checkpointing(model: Any) -> None:

@@ -14,7 +14,8 @@ from vramcast.errors import RecordingError
 from vramcast.models import ModelConfig, model_from_fields
 from vramcast.models.families import families
 from vramcast.tapes.expressions import Expression
-from vramcast.tapes.structure import LayerPattern, layer_pattern, rules
+from vramcast.tapes.structure import LayerPattern, layer_pattern
+from vramcast.tapes.structure_rules import rules
 from vramcast.tapes.tape import Guard
 
 WIDEST_GROUPED_HEAD = 256
@@ -200,7 +201,6 @@ def _other_sizes(
     for name, value in (
         ("max_window_layers", layers),
         ("original_max_position_embeddings", values["P"]),
-        ("word_embed_proj_dim", values["E"]),
     ):
         if name in fields:
             others[name] = value

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vramcast.tapes.archive import Archive
-from vramcast.tapes.format import read_tape
 from vramcast.tapes.key import structure_digest
-from vramcast.tapes.library import cache_folder, library_folder, shipped_archives
+from vramcast.tapes.library import cache_folder, library_folder, shipped_archives, whole_tape
 from vramcast.tapes.tape import Tape
 
-Origin = Literal["shipped", "recorded here"]
+Origin = Literal["shipped", "recorded here", "damaged"]
+"""A damaged file of the cache is recorded anew when its tape is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class TapeFile:
     size_bytes: int
     number_of_tapes: int
     tapes: tuple[Tape, ...]
-    """Empty for an archive that was not read."""
+    """Empty for an archive that was not read, and for a damaged file."""
 
 
 def tape_files(structure: dict[str, Any] | None = None) -> Iterator[TapeFile]:
@@ -34,14 +34,16 @@ def tape_files(structure: dict[str, Any] | None = None) -> Iterator[TapeFile]:
         structure: of a model; only tapes that it can use, and archives are read. Otherwise archives are only counted.
 
     Raises:
-        TapeError: a file is damaged; the message names it.
+        TapeError: an archive that ships is damaged; the message names it.
     """
     digest = None if structure is None else structure_digest({"structure": structure})
     for archive in shipped_archives():
         if digest is None or archive.name.endswith(f"-{digest}.zip"):
             yield _shipped(archive, read=digest is not None)
     for path in sorted(cache_folder().glob(f"{digest or '*'}/*.json.gz")):
-        yield TapeFile(path.name, "recorded here", path.stat().st_size, 1, (read_tape(path),))
+        tape = whole_tape(path)
+        kept: tuple[Tape, ...] = () if tape is None else (tape,)
+        yield TapeFile(path.name, "recorded here" if kept else "damaged", path.lstat().st_size, len(kept), kept)
 
 
 def _shipped(archive: Archive, read: bool) -> TapeFile:

@@ -1,7 +1,7 @@
 """Where tapes are kept: those that ship with the package, and those that were recorded on this machine.
 
 A shipped archive holds all tapes of one structure (see `archive`). Tapes recorded on this machine are single files in the user's
-cache folder.
+cache folder, each named by its content: one that is damaged is as good as none, and gives way to the tape that is recorded anew.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from vramcast.tapes.archive import Archive
 from vramcast.tapes.composing import as_other_half
-from vramcast.tapes.format import dump, read_tape
+from vramcast.tapes.expressions import TapeError
+from vramcast.tapes.format import dump, load
 from vramcast.tapes.key import Key, canonical, settings_digest, structure_digest
 from vramcast.tapes.tape import Tape
 from vramcast.whole_file import replacing
@@ -34,7 +36,7 @@ def find_tapes(key: Key, values: Mapping[str, int] | None = None) -> Iterator[Ta
         values: letter -> number; shipped tapes whose guards do not hold at them are passed over unread.
 
     Raises:
-        TapeError: a file is damaged; the message names it.
+        TapeError: an archive that ships is damaged; the message names it.
     """
     looked_for, is_other_half = canonical(key)
     remembered = _REMEMBERED.get((structure_digest(looked_for), settings_digest(looked_for)), [])
@@ -47,16 +49,18 @@ def keep_tape(tape: Tape) -> Path | None:
     _REMEMBERED.setdefault((structure_digest(tape.key), settings_digest(tape.key)), []).append(tape)
     data = dump(tape)
     folder = cache_folder() / structure_digest(tape.key)
-    path = folder / f"{settings_digest(tape.key)}-{_content_digest(data)}.json.gz"
+    path = folder / f"{settings_digest(tape.key)}-{_content_digest(data)}{_SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unfinished:
             unfinished.write_bytes(data)
     except OSError:
         return None
+    _remove_damaged(folder, tape.key)
     return path
 
 
+_SUFFIX = ".json.gz"
 _REMEMBERED: dict[tuple[str, str], list[Tape]] = {}
 """Tapes recorded by this process."""
 
@@ -113,18 +117,41 @@ def _shipped(key: Key, values: Mapping[str, int] | None) -> Iterator[Tape]:
 
 
 def _recorded(key: Key) -> Iterator[Tape]:
-    folder = cache_folder() / structure_digest(key)
+    for path in _recorded_files(cache_folder() / structure_digest(key), key):
+        tape = whole_tape(path)
+        if tape is not None:
+            yield tape
+
+
+def whole_tape(path: Path) -> Tape | None:
+    """The tape in a file of the cache; None where it is damaged, of another version, or gone: it is recorded anew when it is needed."""
     try:
-        paths = sorted(folder.glob(f"{settings_digest(key)}-*.json.gz"))
+        return _recorded_tape(path, path.stat().st_mtime_ns)
+    except (TapeError, OSError):
+        return None
+
+
+def _recorded_files(folder: Path, key: Key) -> list[Path]:
+    try:
+        return sorted(folder.glob(f"{settings_digest(key)}-*{_SUFFIX}"))
     except OSError:
-        return
-    for path in paths:
-        yield _recorded_tape(path, path.stat().st_mtime_ns)
+        return []
 
 
 @lru_cache(maxsize=256)
 def _recorded_tape(path: Path, changed: int) -> Tape:
-    return read_tape(path)
+    data = path.read_bytes()
+    if not path.name.endswith(f"-{_content_digest(data)}{_SUFFIX}"):
+        raise TapeError(f"{path}: its content is not the one it was written with")
+    return load(data, str(path))
+
+
+def _remove_damaged(folder: Path, key: Key) -> None:
+    """Files that the tape of these settings has just been recorded for because they could not be read."""
+    for path in _recorded_files(folder, key):
+        if whole_tape(path) is None:
+            with suppress(OSError):
+                path.unlink()
 
 
 class _ById:

@@ -9,7 +9,6 @@ to its period. A field that is not known to be harmless stays: at worst a tape i
 from __future__ import annotations
 
 import json
-import tomllib
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from vramcast.models import ModelConfig
 from vramcast.models.config import Dimensions
 from vramcast.models.families import families
+from vramcast.tapes.structure_rules import rules
 
 
 class LayerPattern(NamedTuple):
@@ -103,12 +103,6 @@ def _reduced(name: str, value: Any) -> Any:
     if isinstance(value, float) and name not in rules()["exact"]:
         return "number" if value else 0
     return value
-
-
-@cache
-def rules() -> dict[str, Any]:
-    """structure.toml: what of a configuration changes no event."""
-    return tomllib.loads(_text("structure.toml"))
 
 
 @cache

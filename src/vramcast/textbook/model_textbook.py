@@ -47,7 +47,7 @@ def for_model(job: Job, *, answer: Answer | None = None, offline: bool = False) 
         InputError: the model or a field of the job is not usable.
         MissingExtraError: the forecast needs torch, which is not installed.
     """
-    config = load_model(job.model, offline=offline)
+    config = load_model(job.model, offline=offline, ignore_quantization=job.ignore_quantization)
     answer = answer or forecast_answer(offline=offline)
     forecast = answer(job)
     sizes = job_sizes(config, job, forecast.parameters)

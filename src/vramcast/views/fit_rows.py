@@ -10,9 +10,7 @@ LENGTH_NAMES = {"sequence_length": "sequence length", "prompt_length": "prompt l
 TIGHT_MARK = "*"
 LIMIT_MARK = " max"
 LIMIT_NOTE = "max: the model takes no more; there is memory for it"
-TIGHT_NOTE = (
-    f"{TIGHT_MARK} leaves less than the uncertainty of the CUDA context, or runs only by giving cached memory back"
-)
+TIGHT_NOTE = f"{TIGHT_MARK} runs by the best estimate; not if all that is uncertain turns out large, or only by giving cached memory back"
 
 
 @dataclass(frozen=True, slots=True)

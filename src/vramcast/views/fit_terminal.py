@@ -9,7 +9,7 @@ from rich.text import Text
 from vramcast.plan import FitMatrix
 from vramcast.views.fit_rows import choice_line, column_names, fit_rows, notes, question_line
 
-VERDICT_COLORS = {"fits": "green", "tight": "yellow", "does_not_fit": "red", None: "dim"}
+VERDICT_COLORS = {"fits": "green", "tight": "yellow", "does_not_fit": "red", "unknown": "magenta", None: "dim"}
 
 
 def print_fit(matrix: FitMatrix, console: Console) -> None:

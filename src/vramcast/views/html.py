@@ -6,8 +6,8 @@ from vramcast.forecast import Forecast
 from vramcast.views.rows import CATEGORY_COLORS, breakdown_rows, job_line, peak_rows, verdict_line
 
 
-def forecast_html(forecast: Forecast) -> str:
-    """Self-contained HTML; every text is escaped."""
+def forecast_html(forecast: Forecast, headline: str | None = None) -> str:
+    """Self-contained HTML; every text is escaped. The first line is the verdict, or what is told in its place."""
     rows = breakdown_rows(forecast)
     bar = "".join(
         f'<span title="{escape(row.name)} {row.size}" style="display:inline-block;height:18px;width:{row.share:.4%};'
@@ -24,6 +24,6 @@ def forecast_html(forecast: Forecast) -> str:
         for name, size, meaning in peak_rows(forecast)
     )
     return (
-        f'<div class="vramcast"><b>{escape(verdict_line(forecast))}</b><br><small>{escape(job_line(forecast))}</small>'
+        f'<div class="vramcast"><b>{escape(headline or verdict_line(forecast))}</b><br><small>{escape(job_line(forecast))}</small>'
         f'<div style="width:600px;white-space:nowrap;font-size:0">{bar}</div><table>{peaks}</table><table>{legend}</table></div>'
     )

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from vramcast.forecast import Forecast
-from vramcast.units import format_gib
+from vramcast.units import format_figures, format_gib, format_range
 
-VERDICTS = {"fits": "FITS", "tight": "TIGHT", "does_not_fit": "DOES NOT FIT"}
+VERDICTS = {"fits": "FITS", "tight": "TIGHT", "does_not_fit": "DOES NOT FIT", "unknown": "NO ANSWER"}
 CATEGORY_NAMES = {
     "parameters": "parameters",
     "buffers": "buffers",
@@ -57,11 +57,23 @@ class BreakdownRow:
 
 
 def verdict_line(forecast: Forecast) -> str:
-    """`FITS  device used 13.40 GiB of 79.25 GiB (a100-80gb), headroom 65.85 GiB`."""
-    used, total = format_gib(forecast.device_used_bytes), format_gib(forecast.gpu_memory_bytes)
-    headroom = forecast.headroom_bytes
-    rest = f"headroom {format_gib(headroom)}" if headroom >= 0 else f"short of {format_gib(-headroom)}"
-    return f"{VERDICTS[forecast.verdict]}  device used {used} of {total} ({forecast.gpu}), {rest}"
+    """`FITS  needs 15.0 to 15.6 GiB of 23.7 GiB (rtx-3090), 8.1 GiB free`."""
+    low, high, total = forecast.device_used_bytes_low, forecast.device_used_bytes_high, forecast.gpu_memory_bytes
+    needs, verdict = f"needs {format_range(low, high)}", VERDICTS[forecast.verdict]
+    if forecast.verdict == "does_not_fit":
+        short = f" (short by {format_figures(low - total)})" if low > total else ""
+        return f"{verdict}  {needs}, {article(forecast.gpu)} {forecast.gpu} offers {format_gib(total)}{short}"
+    of = f"of {format_gib(total)} ({forecast.gpu})"
+    if forecast.verdict == "fits":
+        return f"{verdict}  {needs} {of}, {format_figures(total - high)} free"
+    if forecast.verdict == "tight":
+        return f"{verdict}  {needs} {of}, short by {format_figures(max(high - total, 0))} at the worst"
+    return f"{verdict}  at least {format_figures(forecast.device_used_bytes)} {of} were in use"
+
+
+def article(gpu: str) -> str:
+    """`an` before a name whose first letter is read with a vowel: an rtx-3090, an a100, an h100; a t4, a v100."""
+    return "an" if gpu[:1] in "aehilmnorsx8" else "a"
 
 
 def peak_rows(forecast: Forecast) -> list[tuple[str, str, str]]:
@@ -70,8 +82,26 @@ def peak_rows(forecast: Forecast) -> list[tuple[str, str, str]]:
     return [
         ("peak allocated", format_gib(forecast.peak_allocated_bytes), f"torch.cuda.max_memory_allocated(){phase}"),
         ("peak reserved", format_gib(forecast.peak_reserved_bytes), "torch.cuda.max_memory_reserved()"),
-        ("device used", format_gib(forecast.device_used_bytes), "nvidia-smi: reserved + CUDA context"),
+        ("device used", format_gib(forecast.device_used_bytes), f"nvidia-smi: {device_words(forecast)}"),
     ]
+
+
+def device_words(forecast: Forecast) -> str:
+    """What is used besides reserved memory, and between which ends all of it lies."""
+    several = any(part.name == "NCCL" for part in forecast.uncertainty)
+    ends = format_range(forecast.device_used_bytes_low, forecast.device_used_bytes_high)
+    return f"reserved + CUDA context{' + NCCL' if several else ''}; {ends}"
+
+
+def uncertainty_rows(forecast: Forecast) -> list[tuple[str, str, str]]:
+    """(part, what the estimate may be off by, why)."""
+    return [(part.name, _ends(part.low_bytes, part.high_bytes), part.reason) for part in forecast.uncertainty]
+
+
+def _ends(low: int, high: int) -> str:
+    below = f"-{format_figures(-low)}" if low else ""
+    above = f"+{format_figures(high)}" if high else ""
+    return ", ".join(end for end in (below, above) if end)
 
 
 def breakdown_rows(forecast: Forecast) -> list[BreakdownRow]:

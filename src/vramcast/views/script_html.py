@@ -4,7 +4,7 @@ from html import escape
 
 from vramcast.forecast.script_run import ScriptRun
 from vramcast.views.html import forecast_html
-from vramcast.views.script_rows import ending_line, line_rows, warning_line
+from vramcast.views.script_rows import ending_line, headline, line_rows, warning_line
 
 
 def script_html(run: ScriptRun) -> str:
@@ -17,4 +17,4 @@ def script_html(run: ScriptRun) -> str:
     )
     warning = warning_line(run)
     warned = "" if warning is None else f"<p><b>{escape(warning)}</b></p>"
-    return f"{forecast_html(run)}{warned}<table>{rows}</table><small>{escape(ending_line(run))}</small>"
+    return f"{forecast_html(run, headline(run))}{warned}<table>{rows}</table><small>{escape(ending_line(run))}</small>"

@@ -9,16 +9,17 @@ from rich.text import Text
 
 from vramcast.forecast.script_run import ScriptRun
 from vramcast.views.rows import CATEGORY_COLORS
-from vramcast.views.script_rows import ending_line, line_rows, out_of_memory_lines, warning_line
+from vramcast.views.script_rows import ending_line, headline, line_rows, out_of_memory_lines, warning_line
 from vramcast.views.terminal import forecast_renderable
 
 
 def print_script_run(run: ScriptRun, console: Console) -> None:
     """Print a dry run."""
-    console.print(forecast_renderable(run))
+    console.print(forecast_renderable(run, headline(run)))
     console.print()
-    console.print(Text("live at the allocated peak, by line of source", style="bold"))
-    console.print(_lines(run))
+    if run.live_lines:
+        console.print(Text("live at the allocated peak, by line of source", style="bold"))
+        console.print(_lines(run))
     for number, failed in enumerate(run.out_of_memory):
         ended_here = run.verdict == "does_not_fit" and number == len(run.out_of_memory) - 1
         head = "out of memory" if ended_here else "out of memory, caught by the script"

@@ -64,5 +64,6 @@ def _legend(sweep: Sweep) -> Text:
     if sweep.quick:
         return Text("x: live tensors alone exceed the card; without a mark it may or may not fit", style="dim")
     return Text.assemble(
-        *((f"{VERDICTS[key]}  ", VERDICT_COLORS[key]) for key in VERDICTS), ("*: tight, x: does not fit", "dim")
+        *((f"{VERDICTS[key]}  ", VERDICT_COLORS[key]) for key in ("fits", "tight", "does_not_fit")),
+        ("*: tight, x: does not fit", "dim"),
     )

@@ -6,10 +6,18 @@ from rich.table import Table
 from rich.text import Text
 
 from vramcast.forecast import Forecast
-from vramcast.views.rows import CATEGORY_COLORS, breakdown_rows, instant_rows, job_line, peak_rows, verdict_line
+from vramcast.views.rows import (
+    CATEGORY_COLORS,
+    breakdown_rows,
+    instant_rows,
+    job_line,
+    peak_rows,
+    uncertainty_rows,
+    verdict_line,
+)
 
 BAR_WIDTH = 32
-_VERDICT_STYLES = {"fits": "bold green", "tight": "bold yellow", "does_not_fit": "bold red"}
+_VERDICT_STYLES = {"fits": "bold green", "tight": "bold yellow", "does_not_fit": "bold red", "unknown": "bold magenta"}
 
 
 def print_forecast(forecast: Forecast, console: Console) -> None:
@@ -17,10 +25,10 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
     console.print(forecast_renderable(forecast))
 
 
-def forecast_renderable(forecast: Forecast) -> RenderableType:
-    """The whole view as one rich renderable."""
+def forecast_renderable(forecast: Forecast, headline: str | None = None) -> RenderableType:
+    """The whole view as one rich renderable; its first line is the verdict, or what is told in its place."""
     parts: list[RenderableType] = [
-        Text(verdict_line(forecast), style=_VERDICT_STYLES[forecast.verdict]),
+        Text(headline or verdict_line(forecast), style=_VERDICT_STYLES[forecast.verdict]),
         Text(job_line(forecast), style="dim"),
         "",
         _peaks(forecast),
@@ -29,6 +37,8 @@ def forecast_renderable(forecast: Forecast) -> RenderableType:
         "",
         _instants(forecast),
     ]
+    if forecast.uncertainty:
+        parts += ["", Text("uncertain", style="bold"), _uncertainty(forecast)]
     if forecast.assumptions:
         parts += [
             "",
@@ -62,6 +72,16 @@ def _breakdown(forecast: Forecast) -> Table:
         bar = Text("█" * max(round(row.share * BAR_WIDTH), 0) or "▏", style=CATEGORY_COLORS[row.category])
         table.add_row(row.name, bar, row.size, f"{row.share:.1%}")
     return table
+
+
+def _uncertainty(forecast: Forecast) -> Text:
+    """A line each; the reasons are long, and cut where the line ends."""
+    rows = uncertainty_rows(forecast)
+    width = max(len(name) for name, _, _ in rows)
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for number, (name, size, why) in enumerate(rows):
+        text.append("\n" if number else "").append(f"  {name:<{width}}  {size:>22}  ").append(why, style="dim")
+    return text
 
 
 def _instants(forecast: Forecast) -> Table:

@@ -57,17 +57,24 @@ class DeviceMemory:
             raise RuntimeError(
                 f"CUDA error: invalid device ordinal (cuda:{device}; this virtual machine has {machine.device_count})"
             )
+        if machine.is_bad_fork:
+            raise RuntimeError(
+                "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
+            )
         allocation = record.allocation = self._describe(record.nbytes, op, shape, dtype, scratch)
         try:
             record.block = machine.allocators[device].malloc(record.nbytes, allocation.stream)
         except AllocatorOutOfMemory as error:
             record.nbytes = 0
             raise self._out_of_memory(device, allocation, error) from None
-        if device == 0 and self._records:
+        if device == machine.recorded_device and self._records:
             record.index = machine.timeline.alloc(allocation)
             if machine.source_lines is not None:
                 machine.source_lines.note_allocation()
         machine.categories.born(record, allocation.phase)
+        if device == machine.recorded_device:
+            for listener in machine.allocation_listeners:
+                listener()
 
     def _describe(
         self, nbytes: int, op: str, shape: tuple[int, ...], dtype: str, scratch: ScratchCall | None
@@ -87,7 +94,8 @@ class DeviceMemory:
         line = running_line() if machine.source_lines is None else machine.source_lines.current_line()
         # Numbers alone: the error holds frames, and with them tensors.
         numbers = error.free_bytes, error.allocated_bytes, error.reserved_bytes
-        machine.out_of_memory.append(OutOfMemory(device, allocation, line, *numbers, len(machine.timeline.events)))
+        so_far = len(machine.timeline.events), machine.optimizer_steps
+        machine.out_of_memory.append(OutOfMemory(device, allocation, line, *numbers, *so_far))
         # The failed request left its trace: everything cached was given back before the allocator gave up.
         machine.timeline.events.append(Event(EventKind.EMPTY_CACHE))
         machine.phases.in_optimizer = False  # its step ends here, without the hook that would say so

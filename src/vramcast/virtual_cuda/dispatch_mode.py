@@ -13,13 +13,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vramcast.errors import RecordingError
 from vramcast.virtual_cuda import dynamic_shapes
 from vramcast.virtual_cuda.absorbing_values import absorbing_result
 from vramcast.virtual_cuda.devices import parse_device
 from vramcast.virtual_cuda.gradient_sums import GradientSums
 from vramcast.virtual_cuda.machine_lock import MACHINE_LOCK
-from vramcast.virtual_cuda.refusals import library_advice
+from vramcast.virtual_cuda.refusals import library_advice, remember_refusal, unfollowable
 from vramcast.virtual_cuda.scratch import results_before_scratch
 from vramcast.virtual_cuda.storages import HOST, TRUE_META, DisableTorchFunction, raw_is_meta
 from vramcast.virtual_cuda.values import known_value, remember_value
@@ -249,8 +248,17 @@ class RecordingDispatchMode(TorchDispatchMode):
         if dynamic_shapes.is_dynamic(name, args):
             return dynamic_shapes.result(func, name, args, kwargs, value, self.machine.assumptions)
         if func.namespace in _OWN_NAMESPACES:
-            return func(*args, **kwargs)
+            return self._execute_own(func, args, kwargs)
         return self._execute_custom(func, args, kwargs)
+
+    def _execute_own(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """An operator of torch; its error stays torch's own, and that a card has what is missing here is remembered."""
+        try:
+            return func(*args, **kwargs)
+        except NotImplementedError as error:
+            if "meta" in str(error).lower():
+                remember_refusal(f"torch's operator {func} has no rule for tensors without data")
+            raise
 
     def _execute_custom(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """An operator that is not torch's: it can be followed if its library says what comes out of it."""
@@ -261,7 +269,7 @@ class RecordingDispatchMode(TorchDispatchMode):
                 library_advice(func.namespace)
                 or "register a fake kernel for it (torch.library.register_fake), or do without it."
             )
-            raise RecordingError(f"{func} has no rule for tensors without data: {advice}") from error
+            raise unfollowable(f"{func} has no rule for tensors without data: {advice}") from error
         self.machine.assumptions.add_once(
             f"of the operator {func} only the results are counted, no memory inside its kernel"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vramcast.errors import RecordingError
+from vramcast.virtual_cuda.refusals import unfollowable
 from vramcast.virtual_cuda.values import Assumptions
 
 _DYNAMIC = frozenset(
@@ -65,7 +65,7 @@ def _upper_bound(func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any
         return (flat, inverse) if name == "_unique" else (flat, inverse, counts)
     if name == "bincount" and (kwargs.get("minlength") or (len(args) > 2 and args[2])):
         return torch.empty(kwargs.get("minlength") or args[2], dtype=torch.long, device="meta")
-    raise RecordingError(
+    raise unfollowable(
         f"{name}: the size of its result depends on values that a dry run does not have, and no upper bound is known. "
         "Pass the size explicitly (minlength=, output_size=) or keep its input on the CPU."
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vramcast.forecast.uncertainty import Uncertainty
 from vramcast.virtual_cuda.scratch import scratch_of
 from vramcast.virtual_cuda.storages import StorageRecord
 
@@ -21,12 +23,30 @@ LT_OPERATORS = frozenset(("addmm", "_scaled_mm"))
 
 CONVOLUTIONS = frozenset(("convolution", "convolution_backward"))
 CONVOLUTION_ASSUMPTION = (
-    "cuDNN's workspaces for convolutions are not counted: it takes what its algorithm asks for from the caching allocator "
+    "cuDNN's workspaces for convolutions stand in the high end alone: it takes what its algorithm asks for from the caching allocator "
     "(torch.backends.cudnn.benchmark tries larger ones)"
 )
 
 CUBLAS_WORKSPACE, CUBLASLT_WORKSPACE = "cublas workspace", "cublaslt workspace"
 """What they are called in the timeline."""
+
+
+def unrolled_bytes(name: str, args: Any, out: Any) -> int:
+    """The input of a convolution with every window written out (im2col), as one matrix product would need it.
+
+    Args:
+        name: `convolution` or `convolution_backward`.
+        args: of the operator.
+        out: its result.
+    """
+    if name == "convolution":
+        tensor, weight, result, transposed = args[0], args[1], out, args[6]
+    else:
+        result, tensor, weight, transposed = args[0], args[1], args[2], args[7]
+    # A transposed convolution is the backward of a plain one: its windows lie in its result.
+    windows, channels = (tensor, result.shape[1]) if transposed else (result, tensor.shape[1])
+    kernel = math.prod(weight.shape[2:])
+    return int(windows.shape[0] * math.prod(windows.shape[2:]) * channels * kernel * tensor.element_size())
 
 
 class LibraryMemory:
@@ -36,13 +56,29 @@ class LibraryMemory:
         self._machine = machine
         self.workspace = workspace
         self._kept: set[tuple[int, int, bool, str]] = set()
+        self._unrolled_bytes = 0
+        """Of the convolution whose unrolled input is the largest."""
 
-    def after_operator(self, name: str, device: int) -> None:
+    def after_operator(self, name: str, device: int, args: Any, out: Any) -> None:
         """Workspaces of one operator; it runs after the results exist, as libraries allocate after them."""
         if name in GEMM_OPERATORS:
             self._take_workspaces(device, name)
         elif name in CONVOLUTIONS:
             self._machine.assumptions.add_once(CONVOLUTION_ASSUMPTION)
+            if device == self._machine.recorded_device:
+                self._unrolled_bytes = max(self._unrolled_bytes, unrolled_bytes(name, args, out))
+
+    def uncertain(self) -> tuple[Uncertainty, ...]:
+        """What no rule covers, with the most it can be."""
+        convolutions = Uncertainty(
+            name="convolution workspaces",
+            low_bytes=0,
+            high_bytes=self._unrolled_bytes,
+            counts_in="reserved",
+            reason="cuDNN chooses the algorithm; the most is the unrolled input of an explicit matrix product, as asked for in "
+            "https://github.com/pytorch/pytorch/issues/128947 (161 GiB for one call)",
+        )
+        return (convolutions,) if self._unrolled_bytes else ()
 
     @contextmanager
     def scratch(self, name: str, device: int, args: Any) -> Iterator[None]:

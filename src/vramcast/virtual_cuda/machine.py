@@ -15,7 +15,7 @@ from vramcast.allocator import AllocatorConfig, CachingAllocator
 from vramcast.errors import VramcastError
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.run import forecast_of_run
-from vramcast.hardware import GPU, cublas_workspace_bytes, cuda_context_bytes
+from vramcast.hardware import GPU, allocator_capacity_bytes, cublas_workspace_bytes, cuda_context_bytes
 from vramcast.kernels.sdpa_choice import AttentionCall, AttentionChoice, Backend, Choice
 from vramcast.timeline import OperatorTable, Timeline
 from vramcast.timeline.recording import Recording
@@ -33,6 +33,7 @@ from vramcast.virtual_cuda.operator_steps import OperatorSteps
 from vramcast.virtual_cuda.out_of_memory import OutOfMemory
 from vramcast.virtual_cuda.patches import installed_patches
 from vramcast.virtual_cuda.phases import PhaseTracker
+from vramcast.virtual_cuda.refusals import HEARD
 from vramcast.virtual_cuda.source_lines import SourceLines, running_line
 from vramcast.virtual_cuda.storages import (
     HOST,
@@ -64,7 +65,7 @@ class VirtualGPU:
         gpu: GPU,
         *,
         allocator_config: AllocatorConfig | Literal["environment"] | None = None,
-        capacity_bytes: int | None = None,
+        capacity_bytes: int | Literal["card"] | None = None,
         device_count: int = 1,
         torch_version: str = torch.__version__,
         record: bool = True,
@@ -78,7 +79,8 @@ class VirtualGPU:
             gpu: row of the hardware file.
             allocator_config: settings of the caching allocator; PyTorch's defaults if not given. `environment`: those of
                 `PYTORCH_CUDA_ALLOC_CONF` when the code first uses the GPU, as in PyTorch.
-            capacity_bytes: bytes the caching allocator may reserve before it runs out of memory; without limit if not given.
+            capacity_bytes: bytes the caching allocator may reserve before it runs out of memory; `card`: what it may on this card; without
+                limit if not given, so that the code is seen whole, whether it fits or not.
             device_count: how many such GPUs `torch.cuda.device_count()` answers.
             torch_version: the PyTorch release whose library behaviour (workspaces) is assumed.
             record: keep the timeline; without it only the peaks are followed.
@@ -91,16 +93,29 @@ class VirtualGPU:
         self.compute_capability = gpu.kernel_capability
         self.torch_version = torch_version
         self.device_count = device_count
+        self.world_size = 1
+        """Processes of the distributed run that the code is one of: those of the largest group it makes."""
+        self.rank = 0
+        """Which of them the code is, where a launcher in the code starts them."""
+        self.recorded_device = 0
+        """The GPU whose memory is recorded: the one of this process."""
+        self.is_bad_fork = False
+        """This process is a fork of one that has used the GPU, which CUDA cannot be."""
+        self.used_fp16_autocast = False
         self._allocator_config = allocator_config
-        self.capacity_bytes = capacity_bytes
+        self.capacity_bytes = allocator_capacity_bytes(gpu) if capacity_bytes == "card" else capacity_bytes
         self.timeline = Timeline()
         self.source_lines = SourceLines() if track_lines else None
+        self.refusals: dict[str, None] = {}
+        """What could not be followed, each message once, whether the code caught the error or not."""
         self.out_of_memory: list[OutOfMemory] = []
         """Every time memory ran out, whether the code caught the error or not."""
         self._mark_phases = mark_phases
         self.keeps_empty_scratch = keeps_empty_scratch
         self.step_listeners: list[Callable[[Any], None]] = []
         """Called with the optimizer after each of its steps."""
+        self.allocation_listeners: list[Callable[[], None]] = []
+        """Called after each allocation on GPU 0."""
         self._displays: list[LiveDisplay] = []
         self.assumptions = Assumptions()
         if gpu.compute_capability is None:
@@ -147,6 +162,8 @@ class VirtualGPU:
         with ExitStack() as stack:
             _ACTIVE.append(self)
             stack.callback(_ACTIVE.pop)
+            HEARD.append(self.refusals.setdefault)
+            stack.callback(HEARD.pop)
             stack.callback(self._finish)
             stack.enter_context(installed_patches(self))
             stack.enter_context(cuda_kernel_layer(self))
@@ -181,12 +198,22 @@ class VirtualGPU:
     @cached_property
     def allocators(self) -> list[CachingAllocator]:
         """One for each GPU."""
-        return [CachingAllocator(self.allocator_config, self.capacity_bytes) for _ in range(self.device_count)]
+        return [self._new_allocator() for _ in range(self.device_count)]
+
+    def _new_allocator(self) -> CachingAllocator:
+        return CachingAllocator(self.allocator_config, self.capacity_bytes)
+
+    def see_devices(self, count: int) -> None:
+        """There are at least so many GPUs."""
+        more = max(count - self.device_count, 0)
+        self.device_count += more
+        torch.cuda.default_generators += tuple(torch.Generator() for _ in range(more))  # type: ignore[assignment]
+        self.allocators.extend(self._new_allocator() for _ in range(self.device_count - len(self.allocators)))
 
     @property
     def allocator(self) -> CachingAllocator:
-        """Allocator of GPU 0, the one that is recorded."""
-        return self.allocators[0]
+        """Allocator of the GPU that is recorded."""
+        return self.allocators[self.recorded_device]
 
     @property
     def peak_allocated_bytes(self) -> int:
@@ -310,10 +337,10 @@ class VirtualGPU:
         """Called after an operator ran: library workspaces, and what it computed."""
         if device < 0:
             return
-        self.library.after_operator(name, device)
+        self.library.after_operator(name, device, args, out)
         if self.source_lines is not None:
             self.source_lines.note_operator()
-        if device == 0:
+        if device == self.recorded_device:
             self.flops += self.operators.note(func, args, kwargs, out)
 
     # -- values --------------------------------------------------------------------------------------------------------

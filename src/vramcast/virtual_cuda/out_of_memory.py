@@ -30,12 +30,14 @@ class OutOfMemory:
     reserved_bytes: int
     position: int
     """Events of the timeline before it."""
+    optimizer_steps: int
+    """Steps made before it."""
 
 
 def torch_error(machine: VirtualGPU, device: int, error: AllocatorOutOfMemory) -> torch.OutOfMemoryError:
     """The error PyTorch raises on a full card, in its words (`CUDACachingAllocator.cpp`)."""
     allocated, reserved = error.allocated_bytes, error.reserved_bytes
-    total, context = machine.gpu.memory_total_bytes, machine.context_bytes()
+    total, context = machine.gpu.cuda_total_bytes, machine.context_bytes()
     free = max((error.capacity_bytes or total) - reserved, 0)
     return torch.OutOfMemoryError(
         f"CUDA out of memory. Tried to allocate {format_bytes(error.requested_bytes)}. GPU {device} has a total capacity of "

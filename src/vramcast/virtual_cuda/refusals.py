@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -30,7 +31,23 @@ def library_advice(name: str) -> str | None:
 
 def refusal(what: str, reason: str) -> RecordingError:
     """The error for a call that cannot be followed."""
-    return RecordingError(f"{what} cannot run on a virtual GPU: {reason}.")
+    return unfollowable(f"{what} cannot run on a virtual GPU: {reason}.")
+
+
+HEARD: list[Callable[[str], None]] = []
+"""Told of every refusal: code that catches the error goes on, and what it does then is not what it does on a card."""
+
+
+def unfollowable(message: str) -> RecordingError:
+    """The error for what cannot be followed, in words of its own."""
+    remember_refusal(message)
+    return RecordingError(message)
+
+
+def remember_refusal(message: str) -> None:
+    """Tell the active virtual GPU of what it cannot follow."""
+    for hear in HEARD:
+        hear(message)
 
 
 def refused_class(what: str, reason: str) -> type:

@@ -117,6 +117,7 @@ def _lower(op: Any, caster: Caster) -> Callable[..., Any]:
         if not _enabled():
             return op(*args, **kwargs)
         dtype = torch.get_autocast_dtype("cuda")
+        caster.machine.used_fp16_autocast |= dtype == torch.float16
         return op(*caster.cast(args, dtype), **{key: caster.cast(value, dtype) for key, value in kwargs.items()})
 
     return kernel

@@ -185,7 +185,7 @@ class CudaApi:
         major, minor = self._machine.compute_capability
         return SimpleNamespace(
             name=self._machine.device_name,
-            total_memory=gpu.memory_total_bytes,
+            total_memory=gpu.cuda_total_bytes,
             major=major,
             minor=minor,
             multi_processor_count=gpu.multiprocessor_count or ASSUMED_MULTIPROCESSORS,
@@ -283,7 +283,7 @@ class CudaApi:
         return None
 
     def mem_get_info(self, device: Any = None) -> tuple[int, int]:
-        total = self._machine.gpu.memory_total_bytes
+        total = self._machine.gpu.cuda_total_bytes
         used = self._allocator(device).statistics.all.reserved_bytes + self._machine.context_bytes()
         return max(total - used, 0), total
 
@@ -293,7 +293,7 @@ class CudaApi:
         if not 0 <= fraction <= 1:
             raise ValueError(f"Invalid fraction value: {fraction}. Allowed range: 0~1")
         self._fractions[self._index(device)] = fraction
-        total = self._machine.gpu.memory_total_bytes
+        total = self._machine.gpu.cuda_total_bytes
         self._allocator(device).driver.allowed = None if fraction == 1 else int(fraction * total)
 
     def get_per_process_memory_fraction(self, device: Any = None) -> float:

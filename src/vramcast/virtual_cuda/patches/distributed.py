@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 PRETENDED_NCCL_VERSION = (2, 28, 9)
 NCCL_TIMEOUT = timedelta(minutes=10)
 """As in a PyTorch that has NCCL (`torch.distributed.constants`)."""
-NCCL_ASSUMPTION = (
-    "NCCL's own buffers are outside PyTorch's caching allocator and not counted "
-    "(544 to 688 MB for each group between A100s, NVIDIA/nccl issue 964; NCCL_BUFFSIZE and fewer channels lower it)"
-)
 
 
 def install(machine: VirtualGPU, patches: PatchSet) -> list[Callable[[], None]]:
@@ -79,6 +75,7 @@ def _install_groups(machine: VirtualGPU, patches: PatchSet) -> None:
             world.pg_map[group] = (requested, store)
             world.pg_backend_config[group] = str(config)
             if not ranks:
+                machine.world_size = max(machine.world_size, size)
                 _note_assumptions(machine, rank, size)
         return group, store
 
@@ -104,7 +101,6 @@ def _note_assumptions(machine: VirtualGPU, rank: int, size: int) -> None:
     machine.assumptions.add_once(
         f"rank {rank} of {size} processes was simulated; what it receives is taken to equal what it holds itself"
     )
-    machine.assumptions.add_once(NCCL_ASSUMPTION)
 
 
 def _install_names(patches: PatchSet) -> None:
@@ -142,7 +138,12 @@ def split_group(parent_pg: Any = None, split_ranks: Any = None, *args: Any, **kw
 
 def _spawn(machine: VirtualGPU) -> Callable[..., Any]:
     def spawn(fn: Any, args: Any = (), nprocs: int = 1, join: bool = True, daemon: bool = False, **kwargs: Any) -> None:
-        machine.assumptions.add_with_line(f"the first of {nprocs} processes was run in place of all,")
-        fn(0, *args)
+        rank = machine.rank
+        if rank >= nprocs:
+            raise InputError("rank", rank, f"the script starts {nprocs} processes; give a number below that")
+        machine.assumptions.add_with_line(f"process {rank} of {nprocs} was run in place of all,")
+        machine.see_devices(nprocs)
+        machine.recorded_device = rank
+        fn(rank, *args)
 
     return spawn

@@ -42,6 +42,6 @@ def distributed_environment(
         yield
 
 
-def as_one_of(processes: int) -> AbstractContextManager[None]:
-    """The same for rank 0; a single process is no distributed run: `torchrun`'s variables stay as they are."""
-    return nullcontext() if processes == 1 else distributed_environment(processes)
+def as_one_of(processes: int, rank: int = 0) -> AbstractContextManager[None]:
+    """The same; a single process is no distributed run: `torchrun`'s variables stay as they are."""
+    return nullcontext() if processes == 1 else distributed_environment(processes, rank)

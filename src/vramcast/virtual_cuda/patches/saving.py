@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.virtual_cuda.patches import safetensors_files, saved_paths
+from vramcast.virtual_cuda.patches import safetensors_files, saved_paths, saved_programs
 from vramcast.virtual_cuda.patches.patch_set import PatchSet
 from vramcast.virtual_cuda.saved import SavedFiles, load_object, save_object
 from vramcast.virtual_cuda.saved.files import is_path
@@ -26,7 +26,7 @@ TO_FILE_OBJECT = (
 
 
 def install(machine: VirtualGPU, patches: PatchSet) -> None:
-    """Replace `torch.save`, `torch.load` and what safetensors does with files."""
+    """Replace `torch.save`, `torch.load`, and what safetensors, TorchScript and `torch.export` do with files."""
     files = SavedFiles()
     save, load = torch.save, torch.load
 
@@ -50,6 +50,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
     ) -> Any:
         saved = files.find(f)
         if saved is not None:
+            saved_programs.refuse_program(saved, "torch.load of a program that was left out")
             return load_object(machine, saved, map_location, _only_weights(weights_only, pickle_module))
         settings |= {"pickle_module": pickle_module, "weights_only": weights_only, "mmap": mmap}
         return load_real_file(machine, load, f, map_location, settings)
@@ -60,6 +61,7 @@ def install(machine: VirtualGPU, patches: PatchSet) -> None:
     patches.reach_importers(save, save_unless_virtual)
     patches.reach_importers(load, load_virtual)
     safetensors_files.install(machine, patches, files)
+    saved_programs.install(machine, patches, files)
     saved_paths.install(patches, files)
 
 

@@ -4,6 +4,6 @@
 """
 
 from vramcast.virtual_cuda.saved.files import SavedFiles
-from vramcast.virtual_cuda.saved.objects import SavedObject, load_object, save_object
+from vramcast.virtual_cuda.saved.objects import SavedObject, SavedProgram, load_object, save_object
 
-__all__ = ["SavedFiles", "SavedObject", "load_object", "save_object"]
+__all__ = ["SavedFiles", "SavedObject", "SavedProgram", "load_object", "save_object"]

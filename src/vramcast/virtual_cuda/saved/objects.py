@@ -34,6 +34,10 @@ class SavedObject(NamedTuple):
     """Known contents of virtual tensors."""
 
 
+class SavedProgram(SavedObject):
+    """Of a program the tensors alone are kept, for their sizes: it cannot be loaded."""
+
+
 class _StorageHandle:
     """Stands for a storage in the skeleton; pickled as its number."""
 
