@@ -14,6 +14,7 @@ from validation.markdown import to_markdown
 from validation.published import Published, load_rows
 from validation.report import print_report, split_rows, to_dict
 from validation.running import PROCESSES, Comparison, run_all
+from validation.safety import all_judged, missed_safety
 from validation.summary import missed_bars
 from validation.workloads import Workload, discover
 
@@ -29,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON too")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report as a page too")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if an accuracy bar is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar of accuracy or safety is missed")
     parser.add_argument(
         "--processes", metavar="N", type=int, default=PROCESSES, help="workloads at a time (default %(default)s)"
     )
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [row for row in rows if row.id.startswith(flags.only)]
     excluded = [(row, reason) for row, reason in excluded if row.id.startswith(flags.only)]
     if not rows and not excluded:
-        progress_console.print(
-            f"--only={flags.only!r}: no row begins so; see validation/data/measured.jsonl for the ids"
-        )
+        progress_console.print(f"--only={flags.only!r}: no row begins so; see validation/data/*.jsonl for the ids")
         return BAD_INPUT
     comparisons = run_with_progress(progress_console, rows, workloads, flags.processes)
     print_report(console, comparisons, excluded)
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.json.write_text(json.dumps(to_dict(comparisons, excluded), indent=2) + "\n", encoding="utf-8")
     if flags.markdown is not None:
         flags.markdown.write_text(to_markdown(to_dict(comparisons, excluded)), encoding="utf-8")
-    missed = missed_bars(comparisons) if flags.check else []
+    missed = [*missed_bars(comparisons), *missed_safety(all_judged(comparisons))] if flags.check else []
     for sentence in missed:
         progress_console.print(f"[red]{sentence}[/]")
     return 1 if missed else 0

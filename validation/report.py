@@ -9,6 +9,7 @@ from rich.table import Table
 
 from validation.published import UNITS, Published, why_not_forecast
 from validation.running import Comparison
+from validation.safety import Judged, all_judged, missed_safety, safeties
 from validation.summary import missed_bars, summaries
 
 EXPLAINED_ABOVE = 0.01
@@ -34,7 +35,7 @@ def split_rows(
 def print_report(
     console: Console, comparisons: Sequence[Comparison], excluded: Sequence[tuple[Published, str]]
 ) -> None:
-    """Comparisons, notes, summary, then every row without a forecast."""
+    """Comparisons, notes, summary, safety, then every row without a forecast."""
     console.print(_comparison_table(comparisons))
     for comparison in comparisons:
         if comparison.failure:
@@ -42,6 +43,7 @@ def print_report(
         elif comparison.result is not None and comparison.result.notes:
             console.print(f"{comparison.published.id}: {comparison.result.notes}", highlight=False)
     console.print(_summary_table(comparisons))
+    _print_safety(console, all_judged(comparisons))
     _print_excluded(console, excluded)
 
 
@@ -88,6 +90,28 @@ def _summary_table(comparisons: Iterable[Comparison]) -> Table:
     return table
 
 
+def _print_safety(console: Console, rows: Sequence[Judged]) -> None:
+    if not rows:
+        return
+    table = Table("id", "job", "figure", "grade", title="Interval beside published measurement, GiB")
+    for column in ("low", "best", "published", "high"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("inside")
+    for row in rows:
+        figures = (row.low_bytes, row.best_bytes, row.published_bytes, row.high_bytes)
+        inside = "yes" if row.is_inside else "[red]above[/]" if row.is_false_fit else "[red]below[/]"
+        table.add_row(row.id, row.job, row.figure, row.grade, *(in_unit(figure, "GiB") for figure in figures), inside)
+    console.print(table)
+    table = Table("job", "figure", "grade", "rows", "inside", 'false "fits"', title="Safety")
+    for column in ("mean width GiB", "% of reserved", "% inside PyTorch"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in safeties(rows):
+        counts = (str(count) for count in (each.rows, each.inside, each.false_fits))
+        shares = (f"{share:.2f}" for share in (each.width_percent, each.reserved_width_percent))
+        table.add_row(each.job, each.figure, each.grade, *counts, in_unit(each.width_bytes, "GiB"), *shares)
+    console.print(table)
+
+
 def _print_excluded(console: Console, excluded: Sequence[tuple[Published, str]]) -> None:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for row, reason in excluded:
@@ -100,12 +124,18 @@ def _print_excluded(console: Console, excluded: Sequence[tuple[Published, str]])
 
 def to_dict(comparisons: Sequence[Comparison], excluded: Sequence[tuple[Published, str]]) -> dict[str, Any]:
     """The report as plain data; sizes are bytes, errors are relative."""
+    rows = all_judged(comparisons)
     return {
         "schema_version": 1,
         "comparisons": [_comparison_dict(comparison) for comparison in comparisons],
         "summaries": [summary.to_dict() for summary in summaries(comparisons)],
         "not_forecast": [{"id": row.id, "grade": row.grade, "reason": reason} for row, reason in excluded],
         "missed_bars": missed_bars(comparisons),
+        "safety": {
+            "kinds": [each.to_dict() for each in safeties(rows)],
+            "rows": [row.to_dict() for row in rows],
+            "missed": missed_safety(rows),
+        },
     }
 
 

@@ -45,8 +45,15 @@ def predicted_bytes(published: Published, result: WorkloadResult) -> int:
     if published.kind == "reserved":
         return result.peak_reserved_bytes
     if published.kind == "nvidia-smi":
-        return result.peak_reserved_bytes + result.device_extra_bytes
+        return result.peak_reserved_bytes + _outside_bytes(result)
     raise ValueError(f"{published.id}: the source does not say which memory figure it published")
+
+
+def _outside_bytes(result: WorkloadResult) -> int:
+    """What the source says is outside PyTorch's allocator, else what the forecast takes it to be."""
+    if result.device_extra_bytes is not None:
+        return result.device_extra_bytes
+    return 0 if result.room is None else result.room.outside_bytes
 
 
 def compare(published: Published, workload: Workload) -> Comparison:

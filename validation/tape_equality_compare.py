@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from validation.tape_equality_cases import Case
-from vramcast.allocator import AllocatorConfig
 from vramcast.errors import InputError, RecordingError
 from vramcast.forecast import engine
-from vramcast.forecast.answer import resolve_gpu
-from vramcast.forecast.build import build_forecast
+from vramcast.forecast.answer import forecast_from, resolve_gpu
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.source import RecordedSource, Source, TapeSource
 from vramcast.forecast.training_tapes import NoTape, bound_training
@@ -177,11 +175,4 @@ def _counted(table: OperatorTable) -> Counter[tuple[Any, ...]]:
 
 
 def _forecast(source: Source, case: Case, gpu: GPU) -> Forecast:
-    return build_forecast(
-        source,
-        gpu,
-        workload="training",
-        model=case.config.name,
-        settings={},
-        allocator_config=AllocatorConfig(expandable_segments=case.job.expandable_segments),
-    )
+    return forecast_from(source, case.job, "training", case.config, gpu)

@@ -19,7 +19,6 @@ The command line prints the message of any of them on stderr and exits with code
 
 import math
 from importlib.util import find_spec
-from typing import Self
 
 LONGEST_VALUE = 100
 """Characters of a value that a message shows; the middle of a longer one is left out."""
@@ -42,13 +41,6 @@ class InputError(VramcastError):
         self.field, self.value, self.fix = field, value, fix
         named = shortened(field, LONGEST_VALUE)
         super().__init__(f"{named}={shown(value)}: {shortened(fix, LONGEST_FIX)}")
-
-    @classmethod
-    def of_message(cls, message: str) -> Self:
-        """The error of another process, by its message."""
-        error = cls("", "", "")
-        error.args = (message,)
-        return error
 
 
 def shown(value: object) -> str:

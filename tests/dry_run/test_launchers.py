@@ -108,15 +108,15 @@ def test_accelerate_launch(run: Run, words: list[str], printed: str, world_size:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--rank", "7", "torchrun", "--nproc_per_node=2", "train.py"], "rank=7: the launcher starts 2 processes"),
-        (["--rank", "4", "spawned.py"], "rank=4: the script starts 4 processes"),
-        (["--rank", "1", "accelerated.py"], "rank=1: the run has 1 process"),
-        (["--rank", "2", "--world-size", "2", "train.py"], "rank=2: from 0 to 1"),
+        (["--rank", "7", "torchrun", "--nproc_per_node=2", "train.py"], "the launcher starts 2 processes"),
+        (["--rank", "4", "spawned.py"], "the script starts 4 processes"),
+        (["--rank", "1", "accelerated.py"], "the run has 1 process"),
+        (["--rank", "2", "--world-size", "2", "train.py"], "from 0 to 1"),
         (["--rank", "last", "train.py"], "write the number of a rank, or worst"),
     ],
 )
 def test_a_rank_that_is_not_there(run: Run, words: list[str], message: str) -> None:
     code, answer, err = run(*words)
     assert (code, answer) == (2, {})
-    assert message in err
+    assert message in err and "--rank=" in err
     assert "Traceback" not in err

@@ -35,7 +35,7 @@ def code_of(*words: str) -> int:
 def test_a_gpu_smaller_than_its_context(script: Path, capfd: pytest.CaptureFixture[str], flag: str, value: str) -> None:
     assert code_of(flag, value, str(script)) == 2
     error = capfd.readouterr().err
-    assert f"capacity='{value}'" in error
+    assert f"--capacity='{value}'" in error
     assert "CUDA context" in error
 
 

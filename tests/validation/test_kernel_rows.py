@@ -29,3 +29,12 @@ def test_the_expert_loop_is_within_half_a_percent() -> None:
     comparison = compare(row("liger-040"), discover()["liger-040"])
     assert comparison.error is not None
     assert abs(comparison.error) < 0.005
+
+
+@pytest.mark.parametrize(
+    "id", ["mls-profile_grada", "mls-profile_gradr", "mls-profile_no_grada", "mls-profile_no_gradr"]
+)
+def test_a_linear_layers_snapshot_is_reached_to_the_byte(id: str) -> None:
+    comparison = compare(row(id), discover()[id])
+    assert comparison.failure == ""
+    assert comparison.predicted_bytes == comparison.published.value_bytes

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from validation.published import load_rows, parse_row, why_not_forecast
+from validation.published import DATA, load_rows, parse_row, why_not_forecast
 
 from vramcast.units import GB, GIB, MIB
 
@@ -28,9 +28,10 @@ def fields(**changes: Any) -> dict[str, Any]:
     return row | changes
 
 
-def test_all_404_rows_are_there_once() -> None:
+def test_all_rows_of_both_files_are_there_once() -> None:
     rows = load_rows()
-    assert len(rows) == len({row.id for row in rows}) == 404
+    assert [len(load_rows(path)) for path in DATA] == [404, 335]
+    assert len(rows) == len({row.id for row in rows}) == 404 + 335
     assert all(row.value_bytes > 0 for row in rows)
 
 
@@ -38,6 +39,11 @@ def test_all_404_rows_are_there_once() -> None:
     ("rasbt-001", "GiB", GIB, 26.2617),
     ("liger-011", "MiB", MIB, 6092.2822),
     ("litgpt-001", "GB", GB, 4.82),
+    ("vc-007", "GB", GB, 17.51),
+    ("fmsa-005n", "MiB", MIB, 77256),
+    ("cmp-001", "GiB", GIB, 11.3),
+    ("ctx-001", "GiB", GIB, 0.13),
+    ("csw-t128r", "B", 1, 7_235_174_400),
 ])  # fmt: skip
 def test_the_value_is_the_published_number_in_its_unit(id: str, unit: str, factor: int, number: float) -> None:
     row = next(row for row in load_rows() if row.id == id)
@@ -51,6 +57,9 @@ def test_the_value_is_the_published_number_in_its_unit(id: str, unit: str, facto
         ("max_allocated", "allocated"),
         ("max_reserved", "reserved"),
         ("nvidia_smi", "nvidia-smi"),
+        ("nvidia-smi", "nvidia-smi"),
+        ("allocated_after_forward", "allocated after forward"),
+        ("outside_pytorch", "outside PyTorch"),
         ("unspecified", "unspecified"),
     ],
 )
@@ -85,7 +94,11 @@ def test_an_id_that_occurs_twice_is_refused(tmp_path: Path) -> None:
         ({"compile": True}, "torch.compile"),
         ({"compile": "thunder+inductor"}, "torch.compile"),
         ({"compile": "unknown"}, "no workload is written"),
-        ({"extra": {"provider": "liger"}}, "Triton"),
+        ({"sharding": {"type": "fsdp", "world_size": 8}, "compile": True}, "torch.compile"),
+        ({"metric": "allocated_after_forward"}, "no peak"),
+        ({"metric": "outside_pytorch", "completeness": "C"}, "without a job"),
+        ({"extra": {"provider": "liger"}}, "Triton kernels of Liger"),
+        ({"extra": {"provider": "megatron"}}, "no workload is written"),
         ({"extra": {"provider": "huggingface"}}, "no workload is written"),
         ({"workload": "kernel", "quote_context": "cce loss-fw, Gemma-2"}, "Triton"),
         ({}, "no workload is written"),

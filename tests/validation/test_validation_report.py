@@ -32,9 +32,10 @@ def test_every_row_is_in_exactly_one_of_the_two_lists() -> None:
     assert all(reason for _, reason in excluded)
 
 
-def test_workloads_are_of_single_gpu_rows_graded_a() -> None:
+def test_no_workload_is_of_a_row_whose_inputs_are_loose_or_whose_figure_is_not_said() -> None:
     with_workload, _ = split_rows(load_rows(), discover())
-    assert {(row.grade, row.world_size) for row in with_workload} == {("A", 1)}
+    assert {row.grade for row in with_workload} == {"A", "B"}
+    assert {row.kind for row in with_workload} == {"allocated", "reserved", "nvidia-smi"}
 
 
 def test_a_workload_for_a_row_that_does_not_exist_is_refused() -> None:

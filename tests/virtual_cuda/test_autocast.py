@@ -1,5 +1,7 @@
 """Autocast: what is cast when, how long cast weights live, and what recomputation casts again."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -156,3 +158,19 @@ def test_cpu_autocast_and_cpu_tensors_are_left_alone() -> None:
             assert (a @ b).dtype is BF16
             assert (a.cuda() @ b.cuda()).dtype is torch.float32
         assert allocated(machine) > 0
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "mode", "casts"),
+    [("2.13.0", torch.no_grad, 1), ("2.13.0", torch.inference_mode, 3), ("2.9.1", torch.inference_mode, 1)],
+)
+def test_no_cast_weight_is_kept_in_inference(torch_version: str, mode: Any, casts: int) -> None:
+    """Three passes through one layer: since 2.10 (pytorch PR 165068) each casts the weight anew under inference_mode."""
+    with virtual_gpu(torch_version=torch_version) as machine:
+        layer = torch.nn.Linear(256, 128, bias=False).cuda()
+        before = len(machine.timeline.allocations)
+        with mode(), torch.autocast("cuda", torch.bfloat16):
+            for _ in range(3):
+                layer(torch.zeros(1, 256, dtype=torch.bfloat16, device="cuda"))
+        made = machine.timeline.allocations[before:]
+        assert sum(allocation.shape == (128, 256) for allocation in made) == casts

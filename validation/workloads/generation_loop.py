@@ -11,6 +11,7 @@ import torch
 from validation.workloads.result import WorkloadResult
 from vramcast.allocator import replay
 from vramcast.allocator.decode_replay import replay_generation
+from vramcast.forecast.room import room_of
 from vramcast.hardware import find_gpu
 from vramcast.record.decode_unrolling import GenerationRun, unroll_generation
 from vramcast.virtual_cuda import VirtualGPU
@@ -52,13 +53,15 @@ def run_workload(workload: Workload, notes: str) -> WorkloadResult:
     def run(prompt_length: int, max_new_tokens: int, stop_after: int | None = None) -> GenerationRun:
         return _run(workload, prompt_length, max_new_tokens, stop_after)
 
+    room = room_of(find_gpu(workload.gpu))
     unrolled = unroll_generation(run, workload.prompt_length, workload.max_new_tokens)
     if unrolled.decode is None:
         whole = replay(unrolled.timeline)
-        return WorkloadResult(whole.peak_allocated_bytes, whole.peak_reserved_bytes, notes)
+        return WorkloadResult(whole.peak_allocated_bytes, whole.peak_reserved_bytes, notes, room=room)
     result = replay_generation(unrolled.timeline, unrolled.decode)
     place = f"decode step {result.peak_step}" if result.peak_step else "loading, prefill or the first steps"
-    return WorkloadResult(result.peak_allocated_bytes, result.peak_reserved_bytes, f"{notes} Peak in {place}.")
+    notes = f"{notes} Peak in {place}."
+    return WorkloadResult(result.peak_allocated_bytes, result.peak_reserved_bytes, notes, room=room)
 
 
 def _run(workload: Workload, prompt_length: int, max_new_tokens: int, stop_after: int | None) -> GenerationRun:

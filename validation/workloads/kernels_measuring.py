@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from validation.workloads.result import WorkloadResult
+from vramcast.forecast.run import room_of_run
 from vramcast.hardware import find_gpu
 from vramcast.virtual_cuda import VirtualGPU
 
@@ -27,5 +28,4 @@ def measure_kernel(
     """Forecast of one kernel row: `prepare` makes weights and inputs on the GPU and returns the pass to measure."""
     with VirtualGPU(find_gpu(row["gpu"]), torch_version=torch_version, record=False) as gpu:
         peak = peak_of_repeated(prepare(row))
-        reserved = gpu.peak_reserved_bytes
-    return WorkloadResult(peak, reserved)
+        return WorkloadResult(peak, gpu.peak_reserved_bytes, room=room_of_run(gpu))

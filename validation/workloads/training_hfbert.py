@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from validation.workloads.result import WorkloadResult
+from validation.workloads.result import WorkloadResult, result_of
 from validation.workloads.training_bert import BertClassifier
 from validation.workloads.training_old_optimizers import LoopAdafactor, LoopAdamW, clip_gradients
 from vramcast.hardware import find_gpu
@@ -82,11 +82,7 @@ def forecast_run(row: dict[str, Any], *, optimizer: type[torch.optim.Optimizer])
     """Peaks of the run, with the published context beside them."""
     with VirtualGPU(find_gpu(GPU), torch_version=TORCH_VERSION, record=False) as machine:
         Run(machine, row, optimizer).train()
-        return WorkloadResult(
-            machine.peak_allocated_bytes,
-            machine.peak_reserved_bytes,
-            device_extra_bytes=CONTEXT_BYTES - SMALL_SEGMENT_BYTES,
-        )
+        return result_of(machine, device_extra_bytes=CONTEXT_BYTES - SMALL_SEGMENT_BYTES)
 
 
 WORKLOADS = {

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from validation.workloads.result import WorkloadResult
+from validation.workloads.result import WorkloadResult, result_of
 from validation.workloads.training_gpt import CONTEXT, GPT, GPTVariant
 from vramcast.hardware import find_gpu
 from vramcast.virtual_cuda import VirtualGPU
@@ -90,7 +90,7 @@ def forecast_run(row: dict[str, Any], *, variant: GPTVariant) -> WorkloadResult:
         fused = {"fused": True} if half else {}
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.1, **fused)
         Run(machine, row, model, optimizer).train()
-        return WorkloadResult(machine.peak_allocated_bytes, machine.peak_reserved_bytes)
+        return result_of(machine)
 
 
 WORKLOADS = {

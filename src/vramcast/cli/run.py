@@ -66,7 +66,7 @@ def run(
     else:
         _print(watched.answer)
     if watched.refusal is not None:  # last: an answer that took a while is not lost with a full disk
-        raise InputError.of_message(watched.refusal)
+        raise watched.refusal
     if watched.answer.ended == "interrupted":
         return EXIT_INTERRUPTED
     return code_of(watched.answer.verdict, check, strict)

@@ -92,7 +92,7 @@ class ScriptProcess:
                 stdout.end_line()
             self._answer(script.done(), prints_error=True)
         except VramcastError as refusal:
-            folder.refuse(str(refusal))
+            folder.refuse(refusal)
         finally:
             if os.getpid() != self._pid:
                 self._leave(0)
@@ -147,7 +147,7 @@ class ScriptProcess:
         try:
             write_outputs(done, self._request.timeline, self._request.snapshot)
         except InputError as refusal:
-            self._folder.refuse(str(refusal))
+            self._folder.refuse(refusal)
         _flush()
 
 

@@ -2,7 +2,12 @@
 
 from vramcast.hardware.catalog import all_gpus, custom_gpu, find_gpu
 from vramcast.hardware.context import ContextEstimate, allocator_capacity_bytes, cuda_context_bytes
-from vramcast.hardware.cublas_workspace import CublasWorkspace, cublas_workspace_bytes, parse_workspace_config
+from vramcast.hardware.cublas_workspace import (
+    CublasWorkspace,
+    cublas_workspace_bytes,
+    parse_workspace_config,
+    torch_release,
+)
 from vramcast.hardware.gpu import ASSUMED_MULTIPROCESSORS, GPU, DenseTflops
 from vramcast.hardware.nccl import NcclEstimate, nccl_bytes
 
@@ -21,4 +26,5 @@ __all__ = [
     "find_gpu",
     "nccl_bytes",
     "parse_workspace_config",
+    "torch_release",
 ]

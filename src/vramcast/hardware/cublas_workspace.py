@@ -99,11 +99,21 @@ def _is_large(policy: dict[str, Any], compute_capability: ComputeCapability) -> 
     return f"{major}.{minor}" in policy["large_on"] or str(major) in policy["large_on"]
 
 
-def _policy(torch_version: str) -> dict[str, Any]:
+def torch_release(torch_version: str) -> tuple[int, int]:
+    """(2, 13) of `2.13.0+cu130`.
+
+    Raises:
+        InputError: unreadable.
+    """
     match = _VERSION.match(torch_version)
     if not match:
         raise InputError("torch_version", torch_version, "write a PyTorch version such as 2.13.0")
-    version = [int(part) for part in match.groups()]
+    major, minor = match.groups()
+    return int(major), int(minor)
+
+
+def _policy(torch_version: str) -> dict[str, Any]:
+    version = list(torch_release(torch_version))
     policies = [policy for policy in _policies() if policy["since"] <= version]
     if not policies:
         raise InputError("torch_version", torch_version, "PyTorch 2.0 is the oldest release whose workspaces are known")

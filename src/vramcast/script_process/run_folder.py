@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from vramcast.errors import InputError, VramcastError
 from vramcast.job.script import ScriptOptions
 from vramcast.whole_file import replacing
 
@@ -79,14 +80,18 @@ class RunFolder:
         path = self.path / "answer.json"
         return json.loads(path.read_bytes()) if path.exists() else None
 
-    def refuse(self, message: str) -> None:
+    def refuse(self, error: VramcastError) -> None:
         """Write why something asked for is bad input."""
-        self._write("refusal", message)
+        parts = [error.field, error.value, error.fix] if isinstance(error, InputError) else [str(error)]
+        self._write("refusal.json", json.dumps(parts, default=str))
 
-    def refused(self) -> str | None:
-        """The message of `refuse`, if there is one."""
-        path = self.path / "refusal"
-        return path.read_text(encoding="utf-8") if path.exists() else None
+    def refused(self) -> VramcastError | None:
+        """The error of `refuse`, if there is one."""
+        path = self.path / "refusal.json"
+        if not path.exists():
+            return None
+        parts = json.loads(path.read_bytes())
+        return VramcastError(*parts) if len(parts) == 1 else InputError(*parts)
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.path / name) as unfinished:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vramcast.errors import InputError
+from vramcast.errors import VramcastError
 from vramcast.forecast.script_run import ScriptRun
 from vramcast.put_aside import FileReport, put_back, recover_left_over
 from vramcast.script_process.lost_answer import lost_answer
@@ -33,7 +33,7 @@ class Watched(NamedTuple):
     """What a run left."""
 
     answer: ScriptRun
-    refusal: str | None
+    refusal: VramcastError | None
     """Why something that was asked for besides the answer (a picture, a snapshot) is bad input."""
 
 
@@ -54,7 +54,7 @@ def watched_run(request: Request, environment: Mapping[str, str]) -> Watched:
         answered, refusal = folder.answered(), folder.refused()
         if answered is None:
             if refusal is not None:
-                raise InputError.of_message(refusal)
+                raise refusal
             answered = lost_answer(folder, request, code)
         return Watched(_completed(ScriptRun(**answered), folder, report), refusal)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vramcast.hardware import torch_release
+
 if TYPE_CHECKING:
     from vramcast.virtual_cuda.machine import VirtualGPU
 
@@ -37,6 +39,7 @@ FP32_OUTPUT = (
 ).split()
 """The result is made in fp32 unless the caller names a dtype; the input itself is not copied first."""
 FP32_APPEND_DTYPE = ("norm.Scalar", "norm.ScalarOpt_dim")
+_FIRST_WITHOUT_INFERENCE_CACHE = (2, 10)
 PROMOTE = "addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add".split()
 
 
@@ -65,6 +68,7 @@ class Caster:
 
     def __init__(self, machine: VirtualGPU) -> None:
         self.machine = machine
+        self._release = torch_release(machine.torch_version)
 
     def cast(self, value: Any, dtype: torch.dtype) -> Any:
         """`value` with every eligible tensor in it cast to `dtype`."""
@@ -73,12 +77,18 @@ class Caster:
                 return value
             to_lower = dtype == torch.get_autocast_dtype("cuda")
             leaf = value.dtype == torch.float32 and value.requires_grad and value.is_leaf and not value._is_view()
-            if to_lower and leaf and torch.is_autocast_cache_enabled():
+            if to_lower and leaf and self._keeps_casts():
                 return self.machine.autocast_weights.get(value, dtype)
             return value.to(dtype)
         if isinstance(value, (list, tuple)):
             return type(value)(self.cast(item, dtype) for item in value)
         return value
+
+    def _keeps_casts(self) -> bool:
+        """Whether a cast weight is kept: from 2.10 on not under `inference_mode`, whose tensors may not be saved (pytorch PR 165068)."""
+        if torch.is_inference_mode_enabled() and self._release >= _FIRST_WITHOUT_INFERENCE_CACHE:
+            return False
+        return torch.is_autocast_cache_enabled()
 
     def _eligible(self, tensor: torch.Tensor) -> bool:
         return tensor.is_floating_point() and tensor.dtype != torch.float64 and self.machine.is_on_gpu(tensor)
