@@ -26,6 +26,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tapes are recorded into a folder of this session: tests share them, and nothing is written to the home folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VRAMCAST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))  # where dry runs keep what they put aside
         yield
 
 
