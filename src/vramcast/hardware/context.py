@@ -47,6 +47,8 @@ class _Card:
     multiprocessors: int
     job: tuple[int, ...]
     bare: int | None
+    seen: tuple[int, ...]
+    """Of jobs that are not usual; see the data file."""
     source: str
     spread: tuple[float, float]
     """See `_spread`, over the cards of its vendor."""
@@ -63,12 +65,17 @@ class _Card:
     def high(self) -> float:
         return max(*self.job, self.usual * self.spread[1]) + _ROUNDING_MIB
 
+    @property
+    def highest(self) -> float:
+        return max([self.high, *(mib + _ROUNDING_MIB for mib in self.seen)])
+
 
 def cuda_context_bytes(gpu: GPU) -> ContextEstimate:
     """The context of one process on `gpu`, from published readings; prefer a measured number.
 
     A card that was read: the best estimate is the median; the band holds every reading, reaches as far from the median as jobs do on
-    the cards that were read often, and has the rounding on both sides. Another card: see `_estimated`.
+    the cards that were read often, and has the rounding on both sides; what was seen of an unusual job moves the high end. Another
+    card: see `_estimated`.
 
     Assumes: lazy kernel loading (default since PyTorch 1.13 with CUDA 11.7), one process, no NCCL buffers.
 
@@ -76,7 +83,7 @@ def cuda_context_bytes(gpu: GPU) -> ContextEstimate:
         InputError: nothing is known of cards of this vendor and architecture.
     """
     own = next((card for card in _cards() if gpu.name in card.names), None)
-    low, best, high = _estimated(gpu) if own is None else (own.low, own.usual, own.high)
+    low, best, high = _estimated(gpu) if own is None else (own.low, own.usual, own.highest)
     bare = low if own is None or own.bare is None else own.bare
     if own is None:
         names = ", ".join(name for card in _bracket(gpu) for name in card.names)
@@ -163,6 +170,7 @@ def _cards() -> tuple[_Card, ...]:
             multiprocessors=gpu.multiprocessor_count or 0,
             job=tuple(row["job_mib"]),
             bare=row.get("bare_mib"),
+            seen=tuple(row.get("seen_mib", ())),
             source=row["source"],
             spread=spreads[gpu.vendor],
         )
