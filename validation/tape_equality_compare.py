@@ -9,7 +9,7 @@ from typing import Any, Literal
 from validation.tape_equality_cases import Case
 from vramcast.errors import InputError, RecordingError
 from vramcast.forecast import engine
-from vramcast.forecast.answer import forecast_from, resolve_gpu
+from vramcast.forecast.answer import built_from, resolve_gpu
 from vramcast.forecast.forecast import Forecast
 from vramcast.forecast.source import RecordedSource, Source, TapeSource
 from vramcast.forecast.training_tapes import NoTape, bound_training
@@ -175,4 +175,4 @@ def _counted(table: OperatorTable) -> Counter[tuple[Any, ...]]:
 
 
 def _forecast(source: Source, case: Case, gpu: GPU) -> Forecast:
-    return forecast_from(source, case.job, "training", case.config, gpu)
+    return built_from(source, case.job, "training", case.config, gpu).forecast

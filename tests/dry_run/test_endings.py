@@ -117,6 +117,12 @@ def test_no_answer_is_said_first_and_has_its_own_code(run: Run, script: str, fir
     assert ended.code == 3
 
 
+def test_a_refusal_outlives_the_process(run: Run) -> None:
+    swallowed = "try: torch.cuda.graph(None)\nexcept Exception: pass\nimport os\nos.kill(os.getpid(), 9)\n"
+    (refusal,) = run(MIB_256 + swallowed, "--json").answer["refusals"]
+    assert refusal.startswith("torch.cuda.graph cannot run on a virtual GPU")
+
+
 OUT_OF_MEMORY = "import torch\ndef ask():\n    return torch.empty(2**35, dtype=torch.uint8, device='cuda')\n"
 
 

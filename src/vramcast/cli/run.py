@@ -11,11 +11,11 @@ from cyclopts import Parameter
 from vramcast.cli.parameters import EXIT_INTERRUPTED, CheckFlag, JsonFlag, StrictFlag
 from vramcast.cli.showing import check_strict, code_of, print_json
 from vramcast.errors import InputError
+from vramcast.forecast.answer import gpu_of_script
 from vramcast.forecast.engine import require_torch_for_scripts
 from vramcast.forecast.room import room_of
 from vramcast.job.script import ScriptOptions
 from vramcast.script_process import Request, run_on_ranks
-from vramcast.script_process.lost_answer import gpu_of
 
 if TYPE_CHECKING:
     from vramcast.forecast.script_run import ScriptRun
@@ -50,7 +50,7 @@ def run(
     target, arguments = (words[0], words[1:]) if module is None else (module, words)
     _check_outputs(timeline, snapshot)
     require_torch_for_scripts()
-    room_of(gpu_of(options), margin=options.margin)
+    room_of(gpu_of_script(options), margin=options.margin)
     request = Request(
         target=target,
         arguments=arguments,

@@ -29,8 +29,7 @@ from vramcast.errors import InputError, VramcastError
 from vramcast.put_aside import FileGuard
 from vramcast.script_process.flight_log import Counters, FlightLog
 from vramcast.script_process.run_folder import Request, RunFolder
-
-_FATAL = 1
+from vramcast.virtual_cuda.refusals import HEARD
 
 
 def main() -> None:
@@ -38,16 +37,15 @@ def main() -> None:
     folder = RunFolder(Path(sys.argv[1]))
     leave = os._exit
     end_with_parent()
-    code = _FATAL
     try:
-        code = ScriptProcess(folder, leave).run()
+        ScriptProcess(folder, leave).run()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException as error:  # vramcast's own: the script's are kept by `ScriptOnGPU.execute`
         traceback.print_exc()
         folder.say("internal error", f"{type(error).__name__}: {error}")
-    leave(code)
+    leave(0)  # the folder says what happened
 
 
 class ScriptProcess:
@@ -61,8 +59,8 @@ class ScriptProcess:
         self._ended = 0
         self._script: ScriptOnGPU | None = None
 
-    def run(self) -> int:
-        """Run the script and write the answer; the exit code of this process, which nobody reads."""
+    def run(self) -> None:
+        """Run the script and write the answer."""
         request, folder = self._request, self._folder
         guard = self._guard = FileGuard(
             folder.put_aside,
@@ -96,12 +94,12 @@ class ScriptProcess:
         finally:
             if os.getpid() != self._pid:
                 self._leave(0)
-        return 0
 
     def _listen(self, script: ScriptOnGPU) -> None:
         machine = script.machine
         self._allocations = 0
         machine.allocation_listeners.append(self._on_allocation)
+        HEARD.append(lambda message: self._folder.say("refusal", message))
         sys.addaudithook(self._on_audit)
         fault_file = self._folder.fatal_traceback.open("w")
         faulthandler.enable(fault_file, all_threads=False)
@@ -134,11 +132,10 @@ class ScriptProcess:
             return
         error = script.error
         if error is not None:
-            print(script_traceback(error), file=sys.stderr, end="")
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        self._leave(0 if error is None else 1)
+            _print_error(error)
+        _flush()
+        code = error.code if isinstance(error, SystemExit) else None
+        self._leave(code if isinstance(code, int) else error is not None)
 
     def _answer(self, done: DryRun, *, prints_error: bool) -> None:
         if prints_error and done.error is not None:

@@ -19,11 +19,11 @@ from vramcast.dry_run.launchers import followed_launchers
 from vramcast.dry_run.missing import told_of_missing_libraries
 from vramcast.dry_run.stopping import EnoughSteps, StepCounter
 from vramcast.errors import InputError, RecordingError, VramcastError
+from vramcast.forecast.answer import gpu_of_script
 from vramcast.forecast.room import room_of
 from vramcast.forecast.script_run import Ending, ScriptRun
 from vramcast.hardware import GPU
 from vramcast.job.script import WORST_RANK, ScriptOptions
-from vramcast.script_process.lost_answer import gpu_of
 from vramcast.units import format_bytes
 from vramcast.virtual_cuda import VirtualGPU
 from vramcast.virtual_cuda.patches.distributed_environment import DEFAULT_GPUS_PER_NODE, as_one_of
@@ -73,7 +73,7 @@ class ScriptOnGPU:
     def __init__(self, launch: Launch, options: ScriptOptions) -> None:
         """Look at everything before anything is patched; errors as for `run_script`."""
         self._launch, self._options = launch, options
-        gpu = gpu_of(options)
+        gpu = gpu_of_script(options)
         self.machine = VirtualGPU(
             gpu,
             allocator_config=AllocatorConfig(expandable_segments=True)

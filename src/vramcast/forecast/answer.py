@@ -14,6 +14,7 @@ from vramcast.forecast.source import RecordedSource, Source, TapeSource, about_a
 from vramcast.forecast.training_tapes import NoTape, bound_training
 from vramcast.hardware import GPU, custom_gpu, find_gpu
 from vramcast.job import GenerationJob, TrainingJob
+from vramcast.job.script import ScriptOptions
 from vramcast.models import ModelConfig, load_model
 from vramcast.progress import Progress
 from vramcast.units import parse_bytes
@@ -129,7 +130,7 @@ def generation_answer(
     """The forecast of a generation job together with its source; errors as for `training_forecast`."""
     config, gpu = checked_generation(job, offline)
     source = generation_source(job, config, gpu, trace=trace, progress=progress)
-    return GenerationAnswer(forecast_from(source, job, "generation", config, gpu, progress), source, gpu)
+    return GenerationAnswer(built_from(source, job, "generation", config, gpu, progress).forecast, source, gpu)
 
 
 def checked_generation(job: GenerationJob, offline: bool = False) -> tuple[ModelConfig, GPU]:
@@ -143,23 +144,6 @@ def _model_of(job: TrainingJob | GenerationJob, offline: bool) -> ModelConfig:
     return load_model(job.model, offline=offline, ignore_quantization=job.ignore_quantization)
 
 
-def forecast_from(
-    source: Source,
-    job: TrainingJob | GenerationJob,
-    workload: Literal["training", "generation"],
-    config: ModelConfig,
-    gpu: GPU,
-    progress: Progress | None = None,
-    *,
-    world_size: int = 1,
-) -> Forecast:
-    """The forecast that a source gives on a card at hand, as one of several where the source is one process of them.
-
-    The job must be a checked one; its own `gpu` is not looked at.
-    """
-    return built_from(source, job, workload, config, gpu, progress, world_size=world_size).forecast
-
-
 def built_from(
     source: Source,
     job: TrainingJob | GenerationJob,
@@ -170,7 +154,10 @@ def built_from(
     *,
     world_size: int = 1,
 ) -> Built:
-    """As `forecast_from`, with the replay that the forecast was read from."""
+    """The forecast that a source gives on a card at hand, and its replay; as one of several where the source is one process of them.
+
+    The job must be a checked one; its own `gpu` is not looked at.
+    """
     return build_forecast(
         source,
         room_for(job, config, gpu, world_size),
@@ -197,6 +184,12 @@ def resolve_gpu(name: str, memory: str | None) -> GPU:
     if memory is not None:
         raise InputError("gpu_memory", memory, f"{gpu.name} has its own memory; use --gpu custom to set another")
     return gpu
+
+
+def gpu_of_script(options: ScriptOptions) -> GPU:
+    """The GPU that a script is to find, with the memory that was asked for; errors as for `resolve_gpu`."""
+    gpu = resolve_gpu(options.gpu, options.gpu_memory)
+    return gpu if options.capacity is None else gpu.with_memory(parse_bytes(options.capacity, "capacity"))
 
 
 def check_length(config: ModelConfig, field: str, length: int) -> None:

@@ -7,7 +7,7 @@ from vramcast.forecast.forecast import BreakdownItem, Forecast, Instant
 from vramcast.forecast.readings import Readings
 from vramcast.forecast.room import Room, Verdict
 from vramcast.forecast.source import Source
-from vramcast.forecast.uncertainty import Uncertainty, interval
+from vramcast.forecast.uncertainty import Uncertainty
 from vramcast.progress import Progress
 from vramcast.units import format_bytes
 
@@ -43,20 +43,12 @@ def build_forecast(
 ) -> Built:
     """Replay a recording or a tape for one GPU and say what it comes to; a `judgement` stands for the replay."""
     verdict, readings, parts, notes = judgement or judge(source, room, allocator_config, progress)
-    reserved = interval(readings.peak_reserved_bytes, parts, ("reserved",))
-    used = room.device_used(readings.peak_reserved_bytes, parts)
     forecast = Forecast(
         workload=workload,
         model=model,
         parameters=source.parameters,
         peak_allocated_bytes=readings.peak_allocated_bytes,
-        peak_reserved_bytes=readings.peak_reserved_bytes,
-        device_used_bytes=readings.peak_reserved_bytes + room.outside_bytes,
-        reserved_bytes_low=reserved.low_bytes,
-        reserved_bytes_high=reserved.high_bytes,
-        device_used_bytes_low=used.low_bytes,
-        device_used_bytes_high=used.high_bytes,
-        uncertainty=parts,
+        **room.fields(readings.peak_reserved_bytes, parts),
         peak_phase=readings.peak_phase,
         breakdown=tuple(
             BreakdownItem(category=category, bytes=nbytes) for category, nbytes in readings.breakdown.items()
@@ -64,12 +56,8 @@ def build_forecast(
         instants=tuple(Instant(name=name, allocated_bytes=nbytes) for name, nbytes in readings.instants.items()),
         flops_per_step=source.flops_per_step,
         engine=source.engine,
-        gpu=room.gpu.name,
-        gpu_memory_bytes=room.gpu_memory_bytes,
         verdict=verdict,
         assumptions=(*assumptions, *_standing_assumptions(source, room), *notes, *source.assumptions),
-        context_bytes=room.context.bytes,
-        context_uncertainty_bytes=room.context.uncertainty_bytes,
         settings=settings,
         provenance=source.versions,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from vramcast.errors import InputError
 from vramcast.forecast.uncertainty import Interval, JobKind, Spread, Uncertainty, interval, merged, spread_of
@@ -94,27 +94,16 @@ class Room:
     @cached_property
     def _outside_parts(self) -> tuple[Uncertainty, ...]:
         gpu, context, nccl = self.gpu, self.context, self.nccl
+        kept = "memory that the driver keeps"  # which is the more, the less CUDA offers
         return (
-            Uncertainty(
-                name="CUDA context",
-                low_bytes=context.low_bytes - context.bytes,
-                high_bytes=context.high_bytes - context.bytes,
-                counts_in="device_used",
-                reason=context.source,
-            ),
-            Uncertainty(
-                name="NCCL",
-                low_bytes=nccl.low_bytes - nccl.bytes,
-                high_bytes=nccl.high_bytes - nccl.bytes,
-                counts_in="device_used",
-                reason=nccl.source,
-            ),
-            Uncertainty(
-                name="memory that the driver keeps",
-                low_bytes=gpu.cuda_total_bytes - gpu.cuda_total_high_bytes,
-                high_bytes=gpu.cuda_total_bytes - gpu.cuda_total_low_bytes,
-                counts_in="device_used",
-                reason=gpu.cuda_total_source,
+            _outside("CUDA context", context.low_bytes, context.bytes, context.high_bytes, context.source),
+            _outside("NCCL", nccl.low_bytes, nccl.bytes, nccl.high_bytes, nccl.source),
+            _outside(
+                kept,
+                -gpu.cuda_total_high_bytes,
+                -gpu.cuda_total_bytes,
+                -gpu.cuda_total_low_bytes,
+                gpu.cuda_total_source,
             ),
         )
 
@@ -151,6 +140,24 @@ class Room:
         """The ends of what nvidia-smi would show."""
         return interval(reserved_bytes + self.outside_bytes, parts, ("reserved", "device_used"))
 
+    def fields(self, reserved_bytes: int, parts: tuple[Uncertainty, ...]) -> dict[str, Any]:
+        """The fields of a `Forecast` that tell of the card, and between which ends a reserved peak lies on it."""
+        reserved = interval(reserved_bytes, parts, ("reserved",))
+        used = self.device_used(reserved_bytes, parts)
+        return {
+            "peak_reserved_bytes": reserved_bytes,
+            "device_used_bytes": reserved_bytes + self.outside_bytes,
+            "reserved_bytes_low": reserved.low_bytes,
+            "reserved_bytes_high": reserved.high_bytes,
+            "device_used_bytes_low": used.low_bytes,
+            "device_used_bytes_high": used.high_bytes,
+            "uncertainty": parts,
+            "gpu": self.gpu.name,
+            "gpu_memory_bytes": self.gpu_memory_bytes,
+            "context_bytes": self.context.bytes,
+            "context_uncertainty_bytes": self.context.uncertainty_bytes,
+        }
+
     def verdict(self, reserved_bytes: int, parts: tuple[Uncertainty, ...]) -> Verdict:
         """fits: the high end does; does_not_fit: the low end does not; tight: between."""
         used = self.device_used(reserved_bytes, parts)
@@ -184,6 +191,17 @@ class Room:
         verdict = self.verdict(peaks.peak_reserved_bytes, parts)
         # A job that runs by giving memory back runs, but not with room to spare.
         return Placement("tight" if within is not None else verdict, within, parts)
+
+
+def _outside(name: str, low_bytes: int, best_bytes: int, high_bytes: int, reason: str) -> Uncertainty:
+    """A part of what is not PyTorch's, from its ends and its best estimate."""
+    return Uncertainty(
+        name=name,
+        low_bytes=low_bytes - best_bytes,
+        high_bytes=high_bytes - best_bytes,
+        counts_in="device_used",
+        reason=reason,
+    )
 
 
 def margin_bytes(margin: str | None, used_bytes: int) -> int:

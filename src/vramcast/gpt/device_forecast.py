@@ -5,8 +5,8 @@ from __future__ import annotations
 from vramcast.forecast import Forecast
 from vramcast.forecast.answer import (
     DEFAULT_SEQUENCE_LENGTH,
+    built_from,
     check_length,
-    forecast_from,
     resolve_gpu,
     training_source,
 )
@@ -43,4 +43,5 @@ def forecast_card(settings: TrainSettings | GenerateSettings) -> GPU:
 
 def forecast_job(job: TrainingJob, config: ModelConfig, gpu: GPU, progress: Progress | None = None) -> Forecast:
     """The forecast of a job whose configuration is at hand."""
-    return forecast_from(training_source(job, config, gpu, progress=progress), job, "training", config, gpu, progress)
+    source = training_source(job, config, gpu, progress=progress)
+    return built_from(source, job, "training", config, gpu, progress).forecast

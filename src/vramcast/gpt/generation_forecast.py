@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vramcast.forecast import Forecast
-from vramcast.forecast.answer import forecast_from, generation_source
+from vramcast.forecast.answer import built_from, generation_source
 from vramcast.forecast.generation_tapes import generation_tape_is_at_hand
 from vramcast.gpt.device_forecast import forecast_card
 from vramcast.gpt.errors import DoesNotFitError
@@ -65,7 +65,9 @@ def generation_jobs(settings: GenerateSettings, config: ModelConfig, prompt_leng
 
 def _largest(jobs: list[GenerationJob], config: ModelConfig, gpu: GPU, progress: Progress | None) -> Forecast:
     found = [
-        forecast_from(generation_source(job, config, gpu, progress=progress), job, "generation", config, gpu, progress)
+        built_from(
+            generation_source(job, config, gpu, progress=progress), job, "generation", config, gpu, progress
+        ).forecast
         for job in jobs
     ]
     return max(found, key=lambda forecast: forecast.device_used_bytes)

@@ -13,7 +13,7 @@ import torch
 from vramcast.allocator import AllocatorConfig
 from vramcast.errors import RecordingError, VramcastError
 from vramcast.forecast import Forecast
-from vramcast.forecast.answer import forecast_from
+from vramcast.forecast.answer import built_from
 from vramcast.forecast.source import RecordedSource
 from vramcast.gpt.checkpoint import gathered_states
 from vramcast.gpt.processes import build_accelerator
@@ -72,7 +72,7 @@ def rehearsed_forecast(
     except Exception as error:  # whatever torch's wrappers refuse here they would refuse in the run
         raise RecordingError(f"one of {processes} processes fails: {type(error).__name__}: {error}") from error
     del held
-    forecast = forecast_from(RecordedSource(recording), job, "training", config, gpu, world_size=processes)
+    forecast = built_from(RecordedSource(recording), job, "training", config, gpu, world_size=processes).forecast
     together = {"distributed": settings.distributed, "processes": processes}
     return forecast.model_copy(update={"settings": forecast.settings | together})
 

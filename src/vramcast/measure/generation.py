@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.forecast.answer import checked_generation, forecast_from, generation_source
+from vramcast.forecast.answer import built_from, checked_generation, generation_source
 from vramcast.job import GenerationJob
 from vramcast.measure.job_run import JobRun, measured_job
 from vramcast.measure.stages import AllocatorStage
@@ -39,7 +39,9 @@ def measure_generation(
         config, asked = checked_generation(job, offline)
         gpu = present or asked
         source = generation_source(job, config, gpu, trace=trace, progress=progress)
-        return _GenerationRun(job, config, forecast_from(source, job, "generation", config, gpu, progress), source)
+        return _GenerationRun(
+            job, config, built_from(source, job, "generation", config, gpu, progress).forecast, source
+        )
 
     return measured_job(prepare, snapshot=snapshot)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vramcast.forecast.answer import checked_training, forecast_from, training_source
+from vramcast.forecast.answer import built_from, checked_training, training_source
 from vramcast.job import TrainingJob
 from vramcast.measure.cpu_differences import host_counters_note
 from vramcast.measure.job_run import JobRun, measured_job
@@ -52,7 +52,7 @@ def measure_training(
         checked, config, asked = checked_training(job, offline)
         gpu = present or asked
         source = training_source(checked, config, gpu, trace=trace, progress=progress)
-        forecast = forecast_from(source, checked, "training", config, gpu, progress)
+        forecast = built_from(source, checked, "training", config, gpu, progress).forecast
         return _TrainingRun(checked, config, forecast, source, steps)
 
     return measured_job(prepare, snapshot=snapshot)

@@ -7,16 +7,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from vramcast.forecast.answer import resolve_gpu
+from vramcast.forecast.answer import gpu_of_script
 from vramcast.forecast.forecast import SCHEMA_VERSION
 from vramcast.forecast.room import room_of
 from vramcast.forecast.script_run import Ending
-from vramcast.forecast.uncertainty import interval
-from vramcast.hardware import GPU
-from vramcast.job.script import ScriptOptions
 from vramcast.script_process.flight_log import read_counters
 from vramcast.script_process.run_folder import Request, RunFolder
-from vramcast.units import parse_bytes
 
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+)')
 _OWN_FOLDER = str(Path(__file__).parent.parent)
@@ -32,34 +28,22 @@ def lost_answer(folder: RunFolder, request: Request, code: int) -> dict[str, Any
     """
     counters = read_counters(folder.counters)
     ended, error = _ending(folder, code)
-    room = room_of(gpu_of(request.options), margin=request.options.margin)
+    room = room_of(gpu_of_script(request.options), margin=request.options.margin)
     parts = room.parts(counters.peak_reserved_bytes)
-    used = room.device_used(counters.peak_reserved_bytes, parts)
-    reserved = interval(counters.peak_reserved_bytes, parts, ("reserved",))
     return {
         "schema_version": SCHEMA_VERSION,
         "workload": "code",
         "model": Path(request.target).name,
         "parameters": 0,
         "peak_allocated_bytes": counters.peak_allocated_bytes,
-        "peak_reserved_bytes": counters.peak_reserved_bytes,
-        "device_used_bytes": counters.peak_reserved_bytes + room.outside_bytes,
-        "reserved_bytes_low": reserved.low_bytes,
-        "reserved_bytes_high": reserved.high_bytes,
-        "device_used_bytes_low": used.low_bytes,
-        "device_used_bytes_high": used.high_bytes,
-        "uncertainty": parts,
+        **room.fields(counters.peak_reserved_bytes, parts),
         "peak_phase": "",
         "breakdown": (),
         "instants": (),
         "flops_per_step": 0,
         "engine": "trace",
-        "gpu": room.gpu.name,
-        "gpu_memory_bytes": room.gpu_memory_bytes,
         "verdict": "unknown",
         "assumptions": ("the peaks are those until the process ended; what they were made of is lost with it",),
-        "context_bytes": room.context.bytes,
-        "context_uncertainty_bytes": room.context.uncertainty_bytes,
         "settings": request.options.model_dump(mode="json"),
         "script": request.target,
         "arguments": request.arguments,
@@ -77,12 +61,6 @@ def lost_answer(folder: RunFolder, request: Request, code: int) -> dict[str, Any
         "seconds": 0.0,
         "host_memory_bytes": 0,
     }
-
-
-def gpu_of(options: ScriptOptions) -> GPU:
-    """The GPU to pretend, with the memory that was asked for."""
-    gpu = resolve_gpu(options.gpu, options.gpu_memory)
-    return gpu if options.capacity is None else gpu.with_memory(parse_bytes(options.capacity, "capacity"))
 
 
 def _ending(folder: RunFolder, code: int) -> tuple[Ending, str]:

@@ -42,9 +42,8 @@ def run_on_ranks(request: Request, environment: Mapping[str, str]) -> Watched:
     worst = max(tried, key=_need)
     peaks = ", ".join(f"{run.answer.rank}: {format_bytes(run.answer.peak_reserved_bytes)}" for run in tried)
     told = f"every process was simulated in turn; peak reserved by rank: {peaks}"
-    fields = {name: getattr(worst.answer, name) for name in type(worst.answer).model_fields}
-    answer = type(worst.answer)(**{**fields, "assumptions": (told, *worst.answer.assumptions)})
-    return worst._replace(answer=answer)
+    assumptions = (told, *worst.answer.assumptions)
+    return worst._replace(answer=worst.answer.model_copy(update={"assumptions": assumptions}))
 
 
 def _of_rank(request: Request, rank: int, environment: Mapping[str, str]) -> Watched:

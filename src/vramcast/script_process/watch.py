@@ -75,9 +75,8 @@ def _completed(answer: ScriptRun, folder: RunFolder, report: FileReport) -> Scri
     """The answer with what only this side knows."""
     children, files = (*folder.said("child"), *report.unguarded), tuple(report.sentences())
     named = tuple(f"what a process that the script started puts on a GPU is not counted: {name}" for name in children)
-    fields = {name: getattr(answer, name) for name in type(answer).model_fields}
-    fields |= {"files": files, "children": children, "assumptions": (*named, *files, *answer.assumptions)}
-    return ScriptRun(**fields)
+    told = (*named, *files, *answer.assumptions)
+    return answer.model_copy(update={"files": files, "children": children, "assumptions": told})
 
 
 @contextmanager
